@@ -1,0 +1,13 @@
+"""Huiyan 慧眼: attention you can train, see, trust and serve."""
+
+from typing import TYPE_CHECKING
+
+from huiyan.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from huiyan.workflows.estimators import TextClassifier
+
+__version__ = "0.1.0"
+__all__ = ["TextClassifier", "__version__"]
+
+__getattr__, __dir__ = lazy_exports(__name__, {"TextClassifier": "huiyan.workflows.estimators"})

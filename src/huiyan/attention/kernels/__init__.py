@@ -1,0 +1,1 @@
+"""Exact kernels: each computes what ``huiyan.attention.oracle`` says, faster."""

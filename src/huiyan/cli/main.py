@@ -1,0 +1,68 @@
+"""The command `huiyan`: finds the subcommand, and turns errors into one line and an exit status.
+
+Exit status: 0 done, 1 our fault or training that failed, 2 the user's to mend, 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import cyclopts
+from cyclopts import Parameter
+
+from huiyan import __version__
+from huiyan.core.errors import HuiyanError
+
+DEBUG = "--debug"
+
+app = cyclopts.App(
+    name="huiyan",
+    help="慧眼: attention you can train, see, trust and serve.",
+    help_epilogue="Add --debug to any command to see where an error came from.",
+    version=__version__,
+    default_parameter=Parameter(negative=()),
+)
+# Given here as well, so that `huiyan --help` need not import the commands.
+COMMANDS = {
+    "train": ("train:train", "Turn a table of labelled text into a trained, evaluated and saved model."),
+    "evaluate": ("evaluate:evaluate", "Measure a trained model on a table with known labels."),
+    "predict": ("predict:predict", "Answer texts given on the command line, or every row of a table."),
+    "models": ("models:app", "List the pretrained models that are here or can be had; fetch one."),
+}
+for _name, (_place, _help) in COMMANDS.items():
+    app.command(f"huiyan.cli.{_place}", name=_name, help=_help)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = DEBUG in words
+    sys.exit(run([word for word in words if word != DEBUG], debug=debug))
+
+
+def run(words: Sequence[str], *, debug: bool = False) -> int:
+    """Run one command and give its exit status; with ``debug`` errors keep their traceback."""
+    try:
+        result = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except cyclopts.CycloptsError as error:
+        return _fail(" ".join(str(error).split()), 2)
+    except HuiyanError as error:
+        if debug:
+            raise
+        return _fail(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, as with `| head`; the interpreter must not flush into the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        return _fail(f"internal error: {type(error).__name__}: {error} (add {DEBUG} for the traceback)", 1)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"huiyan: {message}", file=sys.stderr)
+    return status

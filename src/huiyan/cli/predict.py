@@ -1,0 +1,68 @@
+"""`huiyan predict`."""
+
+import json as json_module
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from huiyan.core.errors import ConfigError
+
+
+def predict(
+    run: Path,
+    /,
+    *texts: str,
+    file: str | None = None,
+    out: str | None = None,
+    probabilities: bool = False,
+    prefix: str = "",
+    encoding: str | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    json: bool = False,
+) -> None:
+    """Answer texts given on the command line, or every row of a table.
+
+    Args:
+        run: Folder that `huiyan train` wrote.
+        texts: Texts to answer.
+        file: Table whose rows to answer; - for JSON lines on standard input.
+        out: Table to write: .csv .tsv or .jsonl; - for JSON lines on standard output (the default).
+        probabilities: Also give the probability of every class.
+        prefix: Put before the names of the added columns, where the table has one called prediction.
+        encoding: Text encoding of the file; without it, it is recognised.
+        device: auto, cpu, cuda, cuda:N or mps.
+        overwrite: Replace OUT if it is there.
+        json: Print JSON lines instead of a table for texts on the command line.
+    """
+    from huiyan.workflows.predict import predict_file, predict_texts
+
+    if bool(texts) == (file is not None):
+        raise ConfigError("Give either texts or --file.", hint='For example: huiyan predict RUN "a text".')
+    if file is not None:
+        predict_file(
+            run,
+            file,
+            out or "-",
+            all_classes=probabilities,
+            prefix=prefix,
+            encoding=encoding,
+            device=device,
+            overwrite=overwrite,
+            console=Console(stderr=True),
+        )
+        return
+    answers = predict_texts(run, texts, all_classes=probabilities, prefix=prefix, device=device)
+    if json or not sys.stdout.isatty():
+        for text, answer in zip(texts, answers, strict=True):
+            print(json_module.dumps({"text": text} | answer, ensure_ascii=False))
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("text", *answers[0]):
+        table.add_column(name, overflow="ellipsis" if name == "text" else "fold", max_width=60)
+    for text, answer in zip(texts, answers, strict=True):
+        shown = (f"{value:.3f}" if isinstance(value, float) else str(value) for value in answer.values())
+        table.add_row(text.replace("[", "\\["), *(value.replace("[", "\\[") for value in shown))
+    Console().print(table)

@@ -1,0 +1,55 @@
+"""`huiyan train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from huiyan.core.files import write_json
+from huiyan.training.config import TrainingConfig
+from huiyan.workflows.config import DataConfig, ModelConfig, TrainRun
+
+DEFAULT_MODEL = ModelConfig()
+DEFAULT_TRAINING = TrainingConfig()
+
+
+def train(
+    file: str,
+    /,
+    *,
+    data: Annotated[DataConfig, Parameter(name="*", group="Data")],
+    out: str,
+    model: Annotated[ModelConfig, Parameter(name="*", group="Model")] = DEFAULT_MODEL,
+    training: Annotated[TrainingConfig, Parameter(name="*", group="Training")] = DEFAULT_TRAINING,
+    resume: bool = False,
+    overwrite: bool = False,
+    json: Path | None = None,
+) -> int:
+    """Turn a table of labelled text into a trained, evaluated and saved model.
+
+    Args:
+        file: The table: .csv .tsv .jsonl .parquet .xlsx, also .gz or .zst, or - for standard input.
+        data: Columns and splits.
+        out: Folder for the model and the report.
+        model: The pretrained encoder.
+        training: How to train.
+        resume: Go on with the run in --out from its last checkpoint.
+        overwrite: Replace the run in --out.
+        json: Also write the report as JSON to this file.
+    """
+    from huiyan.training.progress import progress_for
+    from huiyan.workflows.report import terminal_summary
+    from huiyan.workflows.train import train as train_workflow
+
+    run = TrainRun(file=file, out=out, data=data, model=model, training=training)
+    messages = Console(stderr=True)
+    report = train_workflow(run, reporter=progress_for(messages), resume=resume, overwrite=overwrite)
+    if report is None:
+        messages.print(f"\nInterrupted. {out} holds the best model so far; the same command with --resume goes on.")
+        return 130
+    if json is not None:
+        write_json(json, report)
+    Console().print(terminal_summary(report))
+    messages.print(f"Model, report.html and model card: {out}", highlight=False)
+    return 0

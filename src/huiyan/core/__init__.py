@@ -1,0 +1,1 @@
+"""What every room needs: errors, configuration, files, seeds, devices, packed batches, decisions."""

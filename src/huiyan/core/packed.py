@@ -1,0 +1,64 @@
+"""A batch without padding: one flat row of tokens and the lengths of the sequences in it."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from huiyan.core.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Sequences laid end to end.
+
+    Args:
+        tokens: token ids, `t`, int64, on the device of the model.
+        lengths: tokens in each sequence, `b`, int64, always on the CPU: kernels read them to decide what to launch.
+    Raises:
+        ShapeError: the lengths do not add up to the number of tokens.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+
+    def __post_init__(self) -> None:
+        if self.tokens.dim() != 1 or self.lengths.dim() != 1:
+            raise ShapeError(
+                "Packed takes flat tokens `t` and lengths `b`. "
+                f"Got shapes {tuple(self.tokens.shape)} and {tuple(self.lengths.shape)} instead."
+            )
+        if int(self.lengths.sum()) != len(self.tokens):
+            raise ShapeError(
+                f"The lengths of a packed batch must add up to its {len(self.tokens)} tokens. "
+                f"Got lengths that add up to {int(self.lengths.sum())}."
+            )
+
+    def __len__(self) -> int:
+        """Sequences in the batch."""
+        return len(self.lengths)
+
+    @classmethod
+    def from_lists(cls, sequences: list[list[int]], device: torch.device | str = "cpu") -> Self:
+        """Pack lists of token ids in the order given."""
+        flat = [token for sequence in sequences for token in sequence]
+        return cls(
+            torch.tensor(flat, dtype=torch.int64).to(device, non_blocking=True),
+            torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64),
+        )
+
+    def positions(self) -> Tensor:
+        """The index of every token in its own sequence, `t`: 0 … n−1 for each."""
+        starts = self.lengths.cumsum(0) - self.lengths
+        positions = torch.arange(len(self.tokens)) - starts.repeat_interleave(self.lengths)
+        return positions.to(self.tokens.device, non_blocking=True)
+
+    def first_tokens(self) -> Tensor:
+        """The row of the first token of every sequence, `b`, on the device of the tokens."""
+        return (self.lengths.cumsum(0) - self.lengths).to(self.tokens.device, non_blocking=True)
+
+    def sequence_ids(self) -> Tensor:
+        """The sequence every token belongs to, `t`, on the device of the tokens."""
+        ids = torch.arange(len(self.lengths)).repeat_interleave(self.lengths)
+        return ids.to(self.tokens.device, non_blocking=True)

@@ -1,0 +1,40 @@
+"""Columns by name: the names a table may have, and those a user asks for."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from huiyan.core.errors import ColumnError, DataError, closest
+from huiyan.data.limits import MAX_COLUMNS
+
+
+def require_columns(available: Sequence[str], wanted: Sequence[str], *, option: str, file: str) -> None:
+    """Check that a table has the columns an option names.
+
+    Raises:
+        ColumnError: one is not there; the closest that is there is named.
+    """
+    for name in wanted:
+        if name not in available:
+            raise ColumnError(f"{file} has no column {name!r} (option {option}).", hint=closest(name, available))
+
+
+def require_good_names(names: Sequence[str], *, file: str) -> list[str]:
+    """The column names of a header, stripped of surrounding whitespace.
+
+    Raises:
+        DataError: a name is empty or stands twice, or there are more than ``MAX_COLUMNS``.
+    """
+    stripped = [name.strip() for name in names]
+    if len(stripped) > MAX_COLUMNS:
+        raise DataError(f"{file} has {len(stripped)} columns; {MAX_COLUMNS} are the most that is read.")
+    empty = [index for index, name in enumerate(stripped, start=1) if not name]
+    if empty:
+        raise DataError(
+            f"Column {empty[0]} of {len(stripped)} in {file} has no name.",
+            hint="Name it in the header or leave it out (pandas: to_csv(..., index=False)).",
+        )
+    twice = [name for name, count in Counter(stripped).items() if count > 1]
+    if twice:
+        shown = ", ".join(repr(name) for name in twice[:5])
+        raise DataError(f"{file} has more than one column named {shown}.", hint="Give every column its own name.")
+    return stripped

@@ -1,0 +1,170 @@
+"""Model folders: a classifier on a pretrained encoder, saved, and loaded again.
+
+The files are those of `transformers`: config.json and model.safetensors, in the names of the checkpoint's family.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType] - PathLike is left open there
+from torch import Tensor
+
+from huiyan.core.config import require
+from huiyan.core.errors import SourceError
+from huiyan.core.files import atomic_path, write_json
+from huiyan.models.classifier import SequenceClassifier
+from huiyan.models.config import ClassifierConfig, HeadConfig
+from huiyan.models.families.family import OWN_PREFIX, Family
+from huiyan.models.families.registry import family_named, family_of
+from huiyan.models.fresh import draw_missing, without_weights
+from huiyan.models.naming import check_shapes, encoder_leftovers, family_names, in_full, refuse_missing, refuse_unknown
+from huiyan.models.weights import SINGLE_FILE, read_weights
+
+CONFIG_FILE = "config.json"
+
+
+def build_classifier(folder: Path, *, n_classes: int, pooling: str = "family", seed: int) -> SequenceClassifier:
+    """A classifier with a pretrained encoder and a fresh output layer, in training mode, in float32.
+
+    The head's dense layer is loaded where the checkpoint has it (BERT's pooler); the rest of the head is drawn from
+    ``seed`` alone, whatever the state of torch's own generator.
+
+    Args:
+        folder: config.json and safetensors of a checkpoint of a known family, with or without a head of any task.
+        n_classes: `c`.
+        pooling: "family" for the family's own head, or "first", "mean" or "attention" for ours.
+        seed: of the fresh weights.
+    Raises:
+        UnknownFamilyError: the checkpoint is of a family we do not read.
+        SourceError: config.json is missing, broken or of a variant we do not read.
+        WeightsError: weights are missing, left over, of another shape, or not in safetensors.
+        ConfigError: ``pooling`` is not one we know.
+    """
+    values = read_config(folder)
+    family = family_of(values)
+    head = family.read_head(values) if pooling == "family" else _own_head(pooling, family.read_head(values))
+    config = ClassifierConfig(encoder=family.read_encoder(values), head=head, n_classes=n_classes)
+    model = without_weights(config)
+    names = _names(model, family)
+    found = in_full(read_weights(folder), family)
+    pretrained = {
+        ours: found[theirs] for ours, theirs in names.items() if theirs in found and not ours.startswith("head.output.")
+    }
+    encoder_names = {theirs for ours, theirs in names.items() if ours.startswith("encoder.")}
+    refuse_missing(encoder_names - found.keys(), str(folder))
+    refuse_unknown(encoder_leftovers(found, encoder_names, family), str(folder))
+    check_shapes(model, pretrained, names, str(folder))
+    return _fill(model, pretrained | draw_missing(model, pretrained, seed=seed))
+
+
+def save_classifier(model: SequenceClassifier, folder: Path, *, class_names: Sequence[str]) -> None:
+    """Write config.json and model.safetensors, each whole or not at all.
+
+    With the family's own head, `transformers` loads the folder with equal logits. With ours, ``model_type`` begins
+    with "huiyan-", and `transformers` refuses the folder instead of guessing.
+
+    Raises:
+        ConfigError: the class names are not one for each class, each once.
+        OutputError: the folder cannot be written.
+    """
+    n_classes = model.config.n_classes
+    fits = len(class_names) == n_classes == len(set(class_names))
+    require(fits, "class_names", f"{n_classes} different names, one a class", list(class_names))
+    family = family_named(model.config.family)
+    names = _names(model, family)
+    tensors = {names[ours]: tensor.detach().cpu().contiguous() for ours, tensor in model.named_parameters()}
+    with atomic_path(folder / SINGLE_FILE) as path:
+        save_file(tensors, path, metadata={"format": "pt"})
+    write_json(folder / CONFIG_FILE, _checkpoint_config(model.config, family, class_names))
+
+
+def load_classifier(folder: Path) -> SequenceClassifier:
+    """The classifier of a folder written by ``save_classifier``, or by `transformers` for a known family.
+
+    It comes in evaluation mode, in float32. Nothing is filled in and nothing passed over.
+
+    Raises:
+        UnknownFamilyError: the folder is of a family we do not read.
+        SourceError: config.json is missing, broken or of a variant we do not read.
+        WeightsError: weights are missing, left over, of another shape, or not in safetensors.
+    """
+    values = read_config(folder)
+    family = family_of(values)
+    head = _read_head(values, family)
+    n_classes = len(read_class_names(folder))
+    model = without_weights(ClassifierConfig(encoder=family.read_encoder(values), head=head, n_classes=n_classes))
+    names = _names(model, family)
+    found = in_full(read_weights(folder), family)
+    refuse_missing(set(names.values()) - found.keys(), str(folder))
+    refuse_unknown(found.keys() - set(names.values()), str(folder))
+    weights = {ours: found[theirs] for ours, theirs in names.items()}
+    check_shapes(model, weights, names, str(folder))
+    return _fill(model, weights).eval()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a model folder.
+
+    Raises:
+        SourceError: it is not there, or not a JSON object.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise SourceError(f"{folder} has no {CONFIG_FILE}.", hint="Is this the folder of a model?")
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SourceError(f"{path} is not JSON: {error}.", hint="Fetch the model again.") from error
+    if not isinstance(values, dict):
+        raise SourceError(f"{path} must hold an object. Got a {type(values).__name__} instead.")
+    return cast("dict[str, Any]", values)
+
+
+def read_class_names(folder: Path) -> list[str]:
+    """The names of a saved classifier's classes, in the order of its logits.
+
+    Raises:
+        SourceError: config.json is missing or broken, or its ``id2label`` is not numbered 0, 1, 2 …
+    """
+    values = read_config(folder)
+    # `transformers` leaves out what is its default, two labels.
+    table = values.get("id2label") or {str(i): f"LABEL_{i}" for i in range(values.get("num_labels", 2))}
+    try:
+        return [table[str(i)] for i in range(len(table))]
+    except (KeyError, TypeError) as error:
+        raise SourceError(
+            f'id2label in {folder / CONFIG_FILE} must number the classes "0", "1", "2" … Got {table!r} instead.'
+        ) from error
+
+
+def _own_head(pooling: str, family_head: HeadConfig) -> HeadConfig:
+    return HeadConfig(pooling=cast("Any", pooling), dropout=family_head.dropout)  # HeadConfig checks the name
+
+
+def _read_head(values: Mapping[str, Any], family: Family) -> HeadConfig:
+    if str(values["model_type"]).startswith(OWN_PREFIX):
+        return HeadConfig.from_dict(values.get("huiyan", {}).get("head", {}))
+    return family.read_head(values)
+
+
+def _checkpoint_config(config: ClassifierConfig, family: Family, class_names: Sequence[str]) -> dict[str, Any]:
+    values = family.write(config.encoder, config.head) | {
+        "id2label": {str(i): name for i, name in enumerate(class_names)},
+        "label2id": {name: i for i, name in enumerate(class_names)},
+        "problem_type": "single_label_classification",
+    }
+    if family.read_head(values) == config.head:
+        return {"model_type": family.name, "architectures": [family.architecture], **values}
+    return {"model_type": OWN_PREFIX + family.name, "huiyan": {"head": config.head.to_dict()}, **values}
+
+
+def _names(model: SequenceClassifier, family: Family) -> dict[str, str]:
+    return family_names((name for name, _ in model.named_parameters()), model.config.encoder, family)
+
+
+def _fill(model: SequenceClassifier, weights: Mapping[str, Tensor]) -> SequenceClassifier:
+    model.load_state_dict({name: tensor.to(torch.float32) for name, tensor in weights.items()}, assign=True)
+    return model

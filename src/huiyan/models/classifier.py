@@ -1,0 +1,74 @@
+"""An encoder with a head that tells classes apart."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from huiyan.core.errors import ShapeError
+from huiyan.core.packed import Packed
+from huiyan.models.activations import activation_named
+from huiyan.models.config import ClassifierConfig, HeadConfig
+from huiyan.models.encoder import Encoder
+from huiyan.models.pooling import POOLINGS
+
+
+class ClassificationHead(nn.Module):
+    """Pooling, then an optional dense layer, then the output layer, with dropout before each.
+
+    Args:
+        config: which of these, and how much dropout.
+        width: `m`, of the encoder's rows.
+        n_heads: `h`, used by attention pooling.
+        n_classes: `c`.
+    """
+
+    def __init__(self, config: HeadConfig, *, width: int, n_heads: int, n_classes: int) -> None:
+        super().__init__()
+        self.pooling = POOLINGS[config.pooling](width, n_heads)
+        self.dropout_before_dense = nn.Dropout(config.dropout_before_dense)
+        self.dense = nn.Linear(width, width) if config.dense else None
+        self.activation = activation_named(config.activation)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(width, n_classes)
+
+    def forward(self, rows: Float[Tensor, "t m"], packed: Packed) -> Float[Tensor, "b c"]:
+        """The logits of each sequence.
+
+        Raises:
+            ShapeError: a sequence has no token at all.
+        """
+        if bool((packed.lengths == 0).any()):
+            where = int((packed.lengths == 0).nonzero()[0])
+            raise ShapeError(f"A sequence needs at least one token to be classified. Number {where} has none.")
+        pooled = self.dropout_before_dense(self.pooling(rows, packed))
+        if self.dense is not None:
+            pooled = self.activation(self.dense(pooled))
+        return self.output(self.dropout(pooled))
+
+
+class SequenceClassifier(nn.Module):
+    """Packed token ids in, one row of raw logits a sequence out."""
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        self.head = ClassificationHead(
+            config.head, width=config.encoder.width, n_heads=config.encoder.n_heads, n_classes=config.n_classes
+        )
+
+    def forward(self, packed: Packed) -> Float[Tensor, "b c"]:
+        """Raw logits.
+
+        Raises:
+            ShapeError: a sequence is empty, or longer than the positions the model has.
+        """
+        return self.head(self.encoder(packed), packed)
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Every parameter once, in groups from the embeddings (0) through each layer to the head (last).
+
+        Layers that share weights are one group, at their place among the distinct layers.
+        """
+        stack = self.encoder.stack
+        modules = [self.encoder.embeddings, *stack.layers, self.head]
+        return [list(module.parameters()) for module in modules]

@@ -1,0 +1,146 @@
+"""What an encoder and its head are made of, as plain numbers and names. This file imports no torch."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from huiyan.core.config import Config, require
+
+Pooling = Literal["first", "mean", "attention"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig(Config):
+    """An encoder of any family.
+
+    Args:
+        family: the ``model_type`` of the checkpoint family, such as "bert".
+        vocab_size: `v`, rows of the word table.
+        width: `m`.
+        embedding_width: width of the three embedding tables.
+        project_embeddings: whether a linear layer stands between the embeddings and the stack.
+        n_layers: how many times a token passes through a group of layers.
+        n_layer_groups: groups of layers that have weights of their own; fewer than ``n_layers`` shares them (ALBERT).
+        layers_per_group: layers in a group.
+        n_heads: `h`.
+        feed_forward_width: `f`.
+        n_positions: rows of the position table.
+        position_offset: the row of a sequence's first token (RoBERTa: 2).
+        n_types: rows of the token type table, 0 for none (DistilBERT).
+        pad_id: the padding token, never seen in packed input; its word vector is not trained.
+        activation: of the feed-forward network; a name that ``models.activations`` knows.
+        norm_epsilon: what LayerNorm adds to the variance.
+        embedding_dropout: probability, on the embeddings.
+        attention_output_dropout: probability, on what attention adds to the residual stream.
+        feed_forward_dropout: probability, on what the feed-forward network adds to it.
+        initializer_range: standard deviation of fresh weights.
+        carried: keys of the checkpoint's config.json that do not change what we compute (attention dropout, ids of
+            special tokens) and are written back as they were.
+    """
+
+    family: str
+    vocab_size: int
+    width: int
+    embedding_width: int
+    project_embeddings: bool = False
+    n_layers: int
+    n_layer_groups: int
+    layers_per_group: int = 1
+    n_heads: int
+    feed_forward_width: int
+    n_positions: int
+    position_offset: int = 0
+    n_types: int = 0
+    pad_id: int = 0
+    activation: str = "gelu"
+    norm_epsilon: float = 1e-12
+    embedding_dropout: float = 0.1
+    attention_output_dropout: float = 0.1
+    feed_forward_dropout: float = 0.1
+    initializer_range: float = 0.02
+    carried: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        counts = ("vocab_size", "width", "embedding_width", "n_layers", "layers_per_group", "n_heads")
+        for name in (*counts, "n_layer_groups", "feed_forward_width", "n_positions"):
+            require(_is_count(getattr(self, name)), name, "a whole number of at least 1", getattr(self, name))
+        for name in ("embedding_dropout", "attention_output_dropout", "feed_forward_dropout"):
+            require(_is_dropout(getattr(self, name)), name, "at least 0 and below 1", getattr(self, name))
+        require(self.width % self.n_heads == 0, "n_heads", f"a divisor of the width, {self.width}", self.n_heads)
+        groups = self.n_layer_groups
+        require(groups <= self.n_layers, "n_layer_groups", f"at most n_layers, {self.n_layers}", groups)
+        fits = self.project_embeddings or self.embedding_width == self.width
+        require(fits, "embedding_width", f"the width, {self.width}, without a projection", self.embedding_width)
+        require(self.max_length >= 1, "n_positions", f"above the offset, {self.position_offset}", self.n_positions)
+        require(0 <= self.pad_id < self.vocab_size, "pad_id", f"a row of the {self.vocab_size} words", self.pad_id)
+
+    @property
+    def max_length(self) -> int:
+        """The longest sequence, in tokens, that has a position for each."""
+        return self.n_positions - self.position_offset
+
+    @property
+    def n_distinct_layers(self) -> int:
+        """Layers that have weights of their own."""
+        return self.n_layer_groups * self.layers_per_group
+
+    @property
+    def depth_order(self) -> tuple[int, ...]:
+        """The distinct layer at every depth: 0, 1, 2 … without sharing.
+
+        Source: Lan et al. 2020 (ALBERT), section 3.1, with the groups of its published code.
+        """
+        return tuple(
+            depth * self.n_layer_groups // self.n_layers * self.layers_per_group + inner
+            for depth in range(self.n_layers)
+            for inner in range(self.layers_per_group)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig(Config):
+    """What turns the encoder's rows into one row of logits a sequence.
+
+    Args:
+        pooling: "first" takes the first token, "mean" the average, "attention" a learned weighted average.
+        dense: whether a square linear layer and ``activation`` come between pooling and output.
+        activation: a name that ``models.activations`` knows.
+        dropout: probability, right before the output layer.
+        dropout_before_dense: probability, right before the dense layer.
+    """
+
+    pooling: Pooling = "first"
+    dense: bool = False
+    activation: str = "tanh"
+    dropout: float = 0.1
+    dropout_before_dense: float = 0.0
+
+    def __post_init__(self) -> None:
+        choices = ", ".join(map(repr, get_args(Pooling)))
+        require(self.pooling in get_args(Pooling), "pooling", f"one of {choices}", self.pooling)
+        for name in ("dropout", "dropout_before_dense"):
+            require(_is_dropout(getattr(self, name)), name, "at least 0 and below 1", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig(Config):
+    """An encoder, a head and how many classes it tells apart."""
+
+    encoder: EncoderConfig
+    head: HeadConfig
+    n_classes: int
+
+    def __post_init__(self) -> None:
+        require(_is_count(self.n_classes), "n_classes", "a whole number of at least 1", self.n_classes)
+
+    @property
+    def family(self) -> str:
+        """The family of the encoder."""
+        return self.encoder.family
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
+def _is_dropout(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < 1

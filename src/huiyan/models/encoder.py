@@ -1,0 +1,47 @@
+"""The encoder of every family: embeddings and a stack, put together from numbers."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from huiyan.attention.multihead import MultiHeadAttention
+from huiyan.core.packed import Packed
+from huiyan.models.activations import activation_named
+from huiyan.models.config import EncoderConfig
+from huiyan.models.embeddings import Embeddings
+from huiyan.models.stack import FeedForward, Stack, TransformerLayer, post_norm
+
+
+class Encoder(nn.Module):
+    """A bidirectional Transformer encoder: every token sees its whole sequence.
+
+    Source: Devlin et al. 2019, section 3. Differs: no padding (a batch is one row of tokens), and no dropout on the
+    attention weights.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        layers = [_layer(config) for _ in range(config.n_distinct_layers)]
+        self.stack = Stack(layers, depth_order=config.depth_order)
+
+    def forward(self, packed: Packed) -> Float[Tensor, "t m"]:
+        """The last hidden state of every token.
+
+        Raises:
+            ShapeError: a sequence is longer than the positions the model has.
+        """
+        return self.stack(self.embeddings(packed), packed.lengths)
+
+
+def _layer(config: EncoderConfig) -> TransformerLayer:
+    def norm() -> nn.LayerNorm:
+        return nn.LayerNorm(config.width, eps=config.norm_epsilon)
+
+    return TransformerLayer(
+        MultiHeadAttention(config.width, config.n_heads),
+        FeedForward(config.width, config.feed_forward_width, activation_named(config.activation)),
+        norms=(norm(), norm()),
+        residual=post_norm,
+        dropouts=(config.attention_output_dropout, config.feed_forward_dropout),
+    )

@@ -1,0 +1,44 @@
+"""Weights that no checkpoint gave: drawn from a seed alone, whatever the state of torch's own generator."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from huiyan.models.classifier import SequenceClassifier
+from huiyan.models.config import ClassifierConfig
+
+
+def fresh_classifier(config: ClassifierConfig, *, seed: int) -> SequenceClassifier:
+    """A classifier without pretraining, in training mode, in float32."""
+    model = without_weights(config)
+    model.load_state_dict(draw_missing(model, {}, seed=seed), assign=True)
+    return model
+
+
+def without_weights(config: ClassifierConfig) -> SequenceClassifier:
+    """A classifier on the meta device: its shape, with nothing allocated or drawn."""
+    with torch.device("meta"):
+        return SequenceClassifier(config)
+
+
+def draw_missing(model: SequenceClassifier, have: Mapping[str, Tensor], *, seed: int) -> dict[str, Tensor]:
+    """The parameters of ``model`` that ``have`` lacks, by name, in float32 on the CPU.
+
+    Biases are 0, norms 1, everything else normal with the encoder's ``initializer_range``.
+
+    Source: Devlin et al. 2019, as in its published ``modeling.py`` (there the normal is truncated at 2 deviations).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    deviation = model.config.encoder.initializer_range
+    drawn: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if name in have:
+            continue
+        if name.endswith(".bias"):
+            drawn[name] = torch.zeros(parameter.shape)
+        elif name.endswith("norm.weight"):
+            drawn[name] = torch.ones(parameter.shape)
+        else:
+            drawn[name] = torch.empty(parameter.shape).normal_(0.0, deviation, generator=generator)
+    return drawn

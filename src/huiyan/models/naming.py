@@ -1,0 +1,112 @@
+"""Weights under our names and under a family's: who is who, what is missing, what does not fit."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from torch import Tensor, nn
+
+from huiyan.core.errors import WeightsError
+from huiyan.models.config import EncoderConfig
+from huiyan.models.families.family import Family
+
+_SHOWN = 4  # names in a message
+_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # old files hold them; they are 0, 1, 2 … and 0s
+_OLD_ENDINGS = {"gamma": "weight", "beta": "bias"}  # of LayerNorm, in files converted from TensorFlow
+
+
+def family_names(parameters: Iterable[str], config: EncoderConfig, family: Family) -> dict[str, str]:
+    """The name of every parameter of a ``SequenceClassifier`` in the family's files.
+
+    Args:
+        parameters: our names, beginning with ``encoder.`` or ``head.``.
+        config: of the encoder.
+        family: whose names are wanted.
+    Returns:
+        Ours → theirs. Parts that the family does not have (our own pooling) are called ``huiyan.`` and our name.
+    """
+    modules = {f"encoder.{ours}": family.prefix + theirs for ours, theirs in family.modules(config).items()}
+    modules |= {f"head.{ours}": theirs for ours, theirs in family.head_modules.items()}
+    names: dict[str, str] = {}
+    for parameter in parameters:
+        module, _, leaf = parameter.rpartition(".")
+        names[parameter] = f"{modules[module]}.{leaf}" if module in modules else f"huiyan.{parameter}"
+    return names
+
+
+def in_full(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
+    """A file's weights under the names a classifier's file has today.
+
+    Base checkpoints leave the family's prefix out, files converted from TensorFlow say gamma and beta, and old ones
+    hold constant buffers.
+    """
+    kept = {_modern(name): tensor for name, tensor in weights.items() if not name.endswith(_BUFFERS)}
+    if any(name.startswith(family.prefix) for name in kept):
+        return kept
+    return {name if _is_a_head(name, family) else family.prefix + name: tensor for name, tensor in kept.items()}
+
+
+def encoder_leftovers(names: Iterable[str], used: Collection[str], family: Family) -> list[str]:
+    """Names below the family's prefix that nothing uses: the encoder is not the one its config.json describes."""
+    return [
+        name for name in names if name not in used and name.startswith(family.prefix) and not _is_a_head(name, family)
+    ]
+
+
+def refuse_unknown(names: Collection[str], where: str) -> None:
+    """Raise for weights that nothing in the model uses.
+
+    Raises:
+        WeightsError: there is at least one.
+    """
+    if names:
+        raise WeightsError(
+            f"{where} has weights that the model of its config.json does not: {_listed(names)}.",
+            hint="Do config.json and the weights belong together?",
+        )
+
+
+def refuse_missing(names: Collection[str], where: str) -> None:
+    """Raise for weights that the model needs and the file does not have.
+
+    Raises:
+        WeightsError: there is at least one.
+    """
+    if names:
+        raise WeightsError(
+            f"{where} lacks weights that the model of its config.json needs: {_listed(names)}.",
+            hint="Do config.json and the weights belong together?",
+        )
+
+
+def check_shapes(model: nn.Module, weights: Mapping[str, Tensor], names: Mapping[str, str], where: str) -> None:
+    """Raise for the first tensor whose shape is not that of its parameter.
+
+    Args:
+        model: what the weights are for.
+        weights: by our names.
+        names: ours → theirs, for the message.
+        where: the folder, for the message.
+    Raises:
+        WeightsError: naming the tensor and both shapes.
+    """
+    for ours, parameter in model.named_parameters():
+        if ours in weights and weights[ours].shape != parameter.shape:
+            raise WeightsError(
+                f"{names[ours]} in {where} has the shape {tuple(weights[ours].shape)}, and the model of its "
+                f"config.json needs {tuple(parameter.shape)}.",
+                hint="Do config.json and the weights belong together?",
+            )
+
+
+def _modern(name: str) -> str:
+    stem, dot, leaf = name.rpartition(".")
+    return f"{stem}{dot}{_OLD_ENDINGS.get(leaf, leaf)}"
+
+
+def _is_a_head(name: str, family: Family) -> bool:
+    own = tuple(f"{module}." for module in family.head_modules.values())
+    return name.startswith((*own, *family.other_heads))
+
+
+def _listed(names: Collection[str]) -> str:
+    shown = ", ".join(sorted(names)[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

@@ -1,0 +1,119 @@
+"""The one Transformer stack, on packed tokens.
+
+A stack is a list of layers; a layer is two sublayers (attention, feed-forward), each with a norm and a residual.
+What distinguishes architectures is handed in: the norm, the feed-forward network, the order of norm and residual,
+and the order in which layers follow each other (a layer may come more than once: shared weights).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from huiyan.attention.masks import Mask
+from huiyan.attention.multihead import MultiHeadAttention
+from huiyan.core.config import require
+
+Rows = Float[Tensor, "t m"]
+
+
+class ResidualOrder(Protocol):
+    """How a sublayer, its norm and its dropout join the residual stream ``x``."""
+
+    def __call__(self, x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module, dropout: nn.Module) -> Tensor:
+        """The residual stream after the sublayer."""
+        ...
+
+
+def post_norm(x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module, dropout: nn.Module) -> Tensor:
+    """Norm outside: x ← norm(x + sublayer(x)). Source: Vaswani et al. 2017, section 3.1."""
+    return norm(x + dropout(sublayer(x)))
+
+
+def pre_norm(x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module, dropout: nn.Module) -> Tensor:
+    """Norm inside: x ← x + sublayer(norm(x)), and a norm closes the stack. Source: Xiong et al. 2020, section 3.2."""
+    return x + dropout(sublayer(norm(x)))
+
+
+class FeedForward(nn.Module):
+    """The position-wise network: activation(x W₁ + b₁) W₂ + b₂. Source: Vaswani et al. 2017, eq. 2."""
+
+    def __init__(self, width: int, feed_forward_width: int, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, feed_forward_width)
+        self.activation = activation
+        self.outer = nn.Linear(feed_forward_width, width)
+
+    def forward(self, x: Rows) -> Rows:
+        """`t m` → `t f` → `t m`."""
+        return self.outer(self.activation(self.inner(x)))
+
+
+class TransformerLayer(nn.Module):
+    """Attention, then the feed-forward network.
+
+    Args:
+        attention: where tokens of one sequence meet.
+        feed_forward: `t m` → `t m`, each token by itself.
+        norms: of the attention sublayer and of the feed-forward sublayer.
+        residual: ``post_norm`` or ``pre_norm``.
+        dropouts: probabilities, on what each sublayer adds to the residual stream.
+    """
+
+    def __init__(
+        self,
+        attention: MultiHeadAttention,
+        feed_forward: nn.Module,
+        *,
+        norms: tuple[nn.Module, nn.Module],
+        residual: ResidualOrder = post_norm,
+        dropouts: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        super().__init__()
+        self.attention = attention
+        self.attention_norm, self.feed_forward_norm = norms
+        self.feed_forward = feed_forward
+        self.residual = residual
+        self.attention_dropout, self.feed_forward_dropout = (nn.Dropout(p) for p in dropouts)
+
+    def forward(self, x: Rows, lengths: Int[Tensor, " b"], mask: Mask | None = None) -> Rows:
+        """One layer deeper, `t m`."""
+
+        def attend_to_own_sequence(rows: Tensor) -> Tensor:
+            return self.attention(rows, lengths=lengths, mask=mask)
+
+        x = self.residual(x, attend_to_own_sequence, self.attention_norm, self.attention_dropout)
+        return self.residual(x, self.feed_forward, self.feed_forward_norm, self.feed_forward_dropout)
+
+
+class Stack(nn.Module):
+    """Layers in the order of ``depth_order``, then ``final_norm``.
+
+    Args:
+        layers: the distinct layers.
+        depth_order: which layer stands at each depth; None is each once. A layer named twice shares its weights.
+        final_norm: the closing norm that a ``pre_norm`` stack needs.
+    Raises:
+        ConfigError: ``depth_order`` names a layer that is not there.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[TransformerLayer],
+        *,
+        depth_order: Sequence[int] | None = None,
+        final_norm: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.depth_order = tuple(range(len(layers)) if depth_order is None else depth_order)
+        known = all(0 <= layer < len(layers) for layer in self.depth_order)
+        require(known, "depth_order", f"indices of the {len(layers)} layers", self.depth_order)
+        self.final_norm = nn.Identity() if final_norm is None else final_norm
+
+    def forward(self, x: Rows, lengths: Int[Tensor, " b"], mask: Mask | None = None) -> Rows:
+        """`t m` through every depth; a token meets the tokens of its own sequence only."""
+        for layer in self.depth_order:
+            x = self.layers[layer](x, lengths, mask)
+        return self.final_norm(x)

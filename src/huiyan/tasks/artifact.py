@@ -1,0 +1,140 @@
+"""The one folder that training writes and everything else reads.
+
+``config.json``, ``model.safetensors`` and the tokenizer's files are what ``transformers`` reads; ``huiyan.json``
+beside them says what the model is for. Nothing in the folder is ever unpickled.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from huiyan.core.config import Config
+from huiyan.core.decision import Decision
+from huiyan.core.errors import ArtifactError, ConfigError
+from huiyan.core.files import sha256_of, write_json
+from huiyan.models.checkpoint import load_classifier, save_classifier
+from huiyan.models.classifier import SequenceClassifier
+from huiyan.tasks.classify import logits_of
+from huiyan.text.tokenise import Tokenizer
+
+FORMAT = 1
+MANIFEST = "huiyan.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest(Config):
+    """``huiyan.json``: what the model is for and how its logits become answers.
+
+    Args:
+        classes: labels in the order of the logits.
+        text_columns: columns whose texts are joined to make the input.
+        label_column: the column that held the label.
+        max_length: tokens a text is cut to, special tokens included.
+        decision: how logits become probabilities and a class.
+        source: the pretrained model, as named; ``revision`` its commit or version.
+        data_fingerprint: SHA-256 over the texts and labels trained on.
+        weights_sha256: SHA-256 of ``model.safetensors``.
+    """
+
+    format: int = FORMAT
+    huiyan_version: str
+    task: str = "classify"
+    classes: tuple[str, ...]
+    text_columns: tuple[str, ...]
+    label_column: str
+    max_length: int
+    pooling: str
+    family: str
+    decision: Decision
+    source: str
+    revision: str | None
+    licence: str | None
+    origin: str
+    data_fingerprint: str
+    weights_sha256: str = ""
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read ``huiyan.json`` of a folder.
+
+        Raises:
+            ArtifactError: the folder is none of ours, of a newer format, or its manifest is broken.
+        """
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise ArtifactError(
+                f"{folder} is not a model folder of Huiyan: it has no {MANIFEST}.",
+                hint="Give the --out folder of a finished `huiyan train`.",
+            )
+        try:
+            values: Any = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{path} is damaged: {error}.", hint="Train again, or restore the folder.") from error
+        if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+            raise ArtifactError(f"{path} does not say its format.", hint="Train again, or restore the folder.")
+        if values["format"] > FORMAT:
+            raise ArtifactError(
+                f"{folder} has format {values['format']}; this version of Huiyan reads up to {FORMAT}.",
+                hint="Install a newer Huiyan: pip install -U huiyan",
+            )
+        try:
+            return cls.from_dict(values)
+        except (ConfigError, TypeError) as error:
+            raise ArtifactError(f"{path} does not fit: {error}", hint="Train again, or restore the folder.") from error
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A trained model, ready to answer.
+
+    Args:
+        model: encoder and head, in eval mode.
+        tokenizer: the tokenizer it was trained with.
+        manifest: what it is for.
+    """
+
+    model: SequenceClassifier
+    tokenizer: Tokenizer
+    manifest: Manifest
+
+    def logits(self, texts: Sequence[str]) -> Float[np.ndarray, "n c"]:
+        """Raw logits of texts, `n c`, in the order of ``manifest.classes``."""
+        return logits_of(self.model, self.tokenizer.encode_batch(texts, max_length=self.manifest.max_length))
+
+    def probabilities(self, texts: Sequence[str]) -> Float[np.ndarray, "n c"]:
+        """Probabilities of texts, `n c`, in the order of ``manifest.classes``; every row sums to 1."""
+        return self.manifest.decision.probabilities(self.logits(texts))
+
+    def save(self, folder: Path) -> None:
+        """Write the folder; ``huiyan.json`` last, so that a folder that has it is whole."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_classifier(self.model, folder, class_names=self.manifest.classes)
+        self.tokenizer.save(folder)
+        values = self.manifest.to_dict() | {"weights_sha256": sha256_of(folder / "model.safetensors")}
+        write_json(folder / MANIFEST, values)
+
+    @classmethod
+    def load(cls, folder: Path, *, device: torch.device | str = "cpu") -> Self:
+        """Read the folder that ``save`` wrote.
+
+        Raises:
+            ArtifactError: the folder is none of ours, of a newer format, or its parts do not belong together.
+            WeightsError: the weights do not fit the configuration.
+        """
+        manifest = Manifest.read(folder)
+        if manifest.task != "classify":
+            raise ArtifactError(f"{folder} is for the task {manifest.task!r}; this version knows 'classify'.")
+        model = load_classifier(folder)
+        if model.config.n_classes != len(manifest.classes):
+            raise ArtifactError(
+                f"{folder} does not belong together: its weights have {model.config.n_classes} classes, "
+                f"{MANIFEST} names {len(manifest.classes)}.",
+                hint="Restore the folder from where it was trained.",
+            )
+        return cls(model.to(device).eval(), Tokenizer.from_folder(folder), manifest)

@@ -1,0 +1,89 @@
+"""Classification: one label of several for a text. How rows become a batch, what the loss is, what comes out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from huiyan.core.packed import Packed
+from huiyan.data.packing import inference_batches
+from huiyan.models.classifier import SequenceClassifier
+
+
+class ClassificationObjective:
+    """What the training loop needs to train a classifier.
+
+    Args:
+        model: the encoder and its head.
+        sequences: token ids of each training row, special tokens included.
+        labels: class index of each training row.
+        sources: where each row came from, ``file:line``.
+        class_weights: weight of each class in the loss, `c`; None counts every row the same.
+        label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016, section 7).
+    """
+
+    def __init__(
+        self,
+        model: SequenceClassifier,
+        sequences: Sequence[list[int]],
+        labels: Sequence[int],
+        sources: Sequence[str],
+        *,
+        class_weights: Float[np.ndarray, "c"] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self.model = model
+        self.lengths = [len(sequence) for sequence in sequences]
+        self._sequences, self._labels, self._sources = sequences, labels, sources
+        self._smoothing = label_smoothing
+        self._device = next(model.parameters()).device
+        self._weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32)
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """The model's parameters by depth, embeddings first, head last."""
+        return self.model.layer_groups()
+
+    def loss_sum(self, rows: Sequence[int]) -> Tensor:
+        """Cross-entropy summed over rows, each weighted by its class; float32 whatever the model computed in."""
+        packed = Packed.from_lists([self._sequences[row] for row in rows], self._device)
+        labels = torch.tensor([self._labels[row] for row in rows]).to(self._device, non_blocking=True)
+        weights = None if self._weights is None else self._weights.to(self._device)
+        logits = self.model(packed).float()
+        return F.cross_entropy(logits, labels, weight=weights, label_smoothing=self._smoothing, reduction="sum")
+
+    def loss_weight(self, rows: Sequence[int]) -> float:
+        """The weights of the rows' classes added up: the number of rows when every class counts the same."""
+        if self._weights is None:
+            return float(len(rows))
+        return float(self._weights[[self._labels[row] for row in rows]].sum())
+
+    def describe(self, rows: Sequence[int]) -> list[str]:
+        """Where rows came from."""
+        return [self._sources[row] for row in rows]
+
+
+def balanced_weights(labels: Sequence[int], n_classes: int) -> Float[np.ndarray, "c"]:
+    """Weights that make every class count the same: n / (c · rows of the class), 0 for a class without rows."""
+    counts = np.bincount(np.asarray(labels, dtype=np.int64), minlength=n_classes)
+    return np.where(counts > 0, len(labels) / (n_classes * np.maximum(counts, 1)), 0.0)
+
+
+@torch.inference_mode()
+def logits_of(
+    model: SequenceClassifier, sequences: Sequence[list[int]], *, batch_tokens: int = 4096
+) -> Float[np.ndarray, "n c"]:
+    """The logits of token sequences, in the order given, `n c`, float32.
+
+    The one path from tokens to answers: validation, the test, predict and serving all come through here.
+    The model is put into eval mode.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    logits = np.empty((len(sequences), model.config.n_classes), dtype=np.float32)
+    for batch in inference_batches([len(sequence) for sequence in sequences], batch_tokens=batch_tokens):
+        packed = Packed.from_lists([sequences[row] for row in batch], device)
+        logits[batch] = model(packed).float().cpu().numpy()
+    return logits

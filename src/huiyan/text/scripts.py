@@ -1,0 +1,25 @@
+"""Which script a text is written in."""
+
+from collections.abc import Iterable
+
+# Unicode 16: CJK Unified Ideographs with extension A, compatibility ideographs, and the planes given to Han alone.
+_HAN = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+
+
+def is_han(character: str) -> bool:
+    """Whether a character is a Han ideograph."""
+    point = ord(character)
+    return any(low <= point <= high for low, high in _HAN)
+
+
+def han_share(texts: Iterable[str]) -> float:
+    """The share of letters in ``texts`` that are Han ideographs, from 0 to 1; 0 where there is no letter."""
+    letters = han = 0
+    for text in texts:
+        if text.isascii():
+            letters += sum(map(str.isalpha, text))
+            continue
+        alphabetic = [character for character in text if character.isalpha()]
+        letters += len(alphabetic)
+        han += sum(map(is_han, alphabetic))
+    return han / letters if letters else 0.0

@@ -1,0 +1,157 @@
+"""From texts to token ids and back to a folder that others can read."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self, cast
+
+import tokenizers
+
+from huiyan.core.errors import ConfigError, SourceError
+from huiyan.core.files import atomic_text, write_json
+from huiyan.text.wordpiece import wordpiece_from_vocabulary
+
+TOKENIZER_FILE = "tokenizer.json"
+SETTINGS_FILE = "tokenizer_config.json"
+SPECIAL_TOKENS_FILE = "special_tokens_map.json"
+VOCABULARY_FILE = "vocab.txt"
+
+_ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token", "bos_token", "eos_token")
+_SANE_LENGTH = 1_000_000  # `transformers` writes 1e30 where a tokenizer knows no limit
+
+
+class Tokenizer:
+    """A tokenizer that never pads, and cuts only when told where.
+
+    It holds no state that encoding changes, so that threads can share it.
+
+    Args:
+        backend: what turns a text into ids.
+        settings: what tokenizer_config.json says.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, settings: dict[str, Any] | None = None) -> None:
+        self._backend = backend
+        # Some tokenizer.json files have both baked in, and would pad or cut unasked.
+        self._backend.no_padding()
+        self._backend.no_truncation()
+        self._settings = dict(settings or {})
+        self._before, self._after = _frame(backend)
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Self:
+        """Read tokenizer.json; where there is none, build WordPiece from vocab.txt and tokenizer_config.json.
+
+        Raises:
+            SourceError: neither file is there, or one is broken.
+        """
+        settings = _settings_of(folder)
+        path = folder / TOKENIZER_FILE
+        if path.is_file():
+            try:
+                return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")), settings)
+            except Exception as error:  # the binding raises bare Exception
+                raise SourceError(f"{path} is not a tokenizer: {error}.", hint="Fetch the model again.") from error
+        if (folder / VOCABULARY_FILE).is_file():
+            return cls(wordpiece_from_vocabulary(folder / VOCABULARY_FILE, settings), settings)
+        raise SourceError(
+            f"{folder} has no {TOKENIZER_FILE} and no {VOCABULARY_FILE}.",
+            hint="Load the tokenizer once in transformers and call save_pretrained on the folder: it writes "
+            f"{TOKENIZER_FILE}.",
+        )
+
+    def encode_batch(self, texts: Sequence[str], *, max_length: int) -> list[list[int]]:
+        """Token ids of every text, special tokens included, cut at the right to ``max_length``.
+
+        Raises:
+            ConfigError: ``max_length`` leaves no room for a token beside the special ones.
+        """
+        room = max_length - len(self._before) - len(self._after)
+        if room < 1:
+            raise ConfigError(
+                f"The max_length option must be at least {max_length - room + 1}, one token beside the "
+                f"{max_length - room} special ones. Got {max_length} instead."
+            )
+        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [[*self._before, *encoding.ids[:room], *self._after] for encoding in encodings]
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of every text uncut, special tokens included."""
+        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        special = len(self._before) + len(self._after)
+        return [len(encoding) + special for encoding in encodings]
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids that can come out, added tokens included."""
+        return self._backend.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest sequence that the checkpoint's authors allow, in tokens; None where they do not say."""
+        length = self._settings.get("model_max_length")
+        return int(length) if isinstance(length, int | float) and 0 < length <= _SANE_LENGTH else None
+
+    @property
+    def pad_id(self) -> int | None:
+        """The id of the padding token; None where there is none."""
+        return self._id_of("pad_token")
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The id that stands for what the vocabulary does not have; None where there is none."""
+        return self._id_of("unk_token")
+
+    def save(self, folder: Path) -> None:
+        """Write what ``from_folder`` and ``transformers.AutoTokenizer`` read, with equal ids.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        with atomic_text(folder / TOKENIZER_FILE) as file:
+            file.write(self._backend.to_str(pretty=False))
+        special = self._special_tokens()
+        kept = {key: self._settings[key] for key in ("model_max_length", "model_input_names") if key in self._settings}
+        # The general class reads tokenizer.json as it is. Family classes build a tokenizer of their own instead.
+        write_json(folder / SETTINGS_FILE, {"tokenizer_class": "PreTrainedTokenizerFast", **kept, **special})
+        write_json(folder / SPECIAL_TOKENS_FILE, special)
+
+    def _special_tokens(self) -> dict[str, str]:
+        written = {role: _content(self._settings.get(role)) for role in _ROLES}
+        return {role: token for role, token in written.items() if token is not None}
+
+    def _id_of(self, role: str) -> int | None:
+        token = self._special_tokens().get(role)
+        return None if token is None else self._backend.token_to_id(token)
+
+
+def _frame(backend: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
+    # The special tokens around a single text, seen on an empty one and told apart on a text of one token.
+    probe = next(text for text in ("a", "的", "0", " ") if len(backend.encode(text, add_special_tokens=False).ids))
+    bare = backend.encode(probe, add_special_tokens=False).ids
+    framed = backend.encode(probe).ids
+    start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
+    return framed[:start], framed[start + len(bare) :]
+
+
+def _settings_of(folder: Path) -> dict[str, Any]:
+    # special_tokens_map.json first: where both name a token, tokenizer_config.json is the newer habit.
+    return _object(folder / SPECIAL_TOKENS_FILE) | _object(folder / SETTINGS_FILE)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SourceError(f"{path} is not JSON: {error}.", hint="Fetch the model again.") from error
+    if not isinstance(values, dict):
+        raise SourceError(f"{path} must hold an object. Got a {type(values).__name__} instead.")
+    return cast("dict[str, Any]", values)
+
+
+def _content(token: Any) -> str | None:
+    # A special token is written as its text, or as an object with the text in "content".
+    content = cast("dict[str, Any]", token).get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else None

@@ -1,0 +1,75 @@
+"""What can be chosen about training. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from huiyan.core.config import Config, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Config):
+    """How a model is trained.
+
+    Attributes:
+        epochs: Passes over the training rows.
+        max_minutes: Train no longer than this; the number of steps is fixed at the start from a short timing.
+        learning_rate: Peak learning rate of the last layer and the head, per step.
+        batch_tokens: Tokens in a batch; batches are filled to it without padding.
+        accumulate: Batches whose gradients are added up before a step.
+        schedule: How the learning rate falls after the warm-up: linear, cosine or constant.
+        warmup: Share of the steps in which the learning rate rises to its peak.
+        weight_decay: AdamW's decay of weight matrices; biases and norms are left out.
+        clip: Largest norm of the gradient of a step; 0 clips nothing.
+        layer_decay: Learning rate of a layer as a multiple of the one above it; 1 is the same everywhere.
+        label_smoothing: Share of the target spread over all classes.
+        class_weights: "none", or "balanced" to count every class the same whatever its rows.
+        metric: Validation figure that picks the best checkpoint: macro_f1, accuracy, mcc or loss.
+        validations_per_epoch: How often an epoch stops to look at the validation rows.
+        patience: Stop after this many validations without a better figure; 0 never stops early.
+        precision: auto, fp32, bf16 or fp16. auto is bf16 where the machine multiplies it natively.
+        device: auto, cpu, cuda, cuda:N or mps.
+        seed: Seed of the order, the dropout, the head and the splits.
+        checkpoint_minutes: How often the state for --resume is written, beside each validation.
+    """
+
+    epochs: int = 3
+    max_minutes: float | None = None
+    learning_rate: float = 1e-4
+    batch_tokens: int = 2048
+    accumulate: int = 1
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    layer_decay: float = 0.9
+    label_smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    metric: Literal["macro_f1", "accuracy", "mcc", "loss"] = "macro_f1"
+    validations_per_epoch: int = 2
+    patience: int = 4
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: str = "auto"
+    seed: int = 0
+    checkpoint_minutes: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_tokens", "accumulate", "validations_per_epoch"):
+            require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        for name in ("learning_rate", "checkpoint_minutes"):
+            require(0 < getattr(self, name) < float("inf"), name, "a positive number", getattr(self, name))
+        for name in ("weight_decay", "clip", "patience", "seed"):
+            require(0 <= getattr(self, name) < float("inf"), name, "0 or more", getattr(self, name))
+        require(self.max_minutes is None or self.max_minutes > 0, "max_minutes", "more than 0", self.max_minutes)
+        require(0 <= self.warmup < 1, "warmup", "a share in [0, 1)", self.warmup)
+        require(0 < self.layer_decay <= 1, "layer_decay", "in (0, 1]", self.layer_decay)
+        require(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)", self.label_smoothing)
+        for name, choices in _CHOICES.items():
+            require(getattr(self, name) in choices, name, "one of " + ", ".join(choices), getattr(self, name))
+
+
+_CHOICES = {
+    "schedule": ("linear", "cosine", "constant"),
+    "class_weights": ("none", "balanced"),
+    "metric": ("macro_f1", "accuracy", "mcc", "loss"),
+    "precision": ("auto", "fp32", "bf16", "fp16"),
+}

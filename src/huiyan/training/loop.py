@@ -1,0 +1,349 @@
+"""The one training loop: batches in, a trained model out, with its best weights, its history and a way to go on."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from huiyan.core.devices import resolve_precision
+from huiyan.core.errors import ConfigError, NonFiniteLossError
+from huiyan.core.files import write_json
+from huiyan.core.seeds import derive_seed
+from huiyan.training import checkpoints
+from huiyan.training.config import TrainingConfig
+from huiyan.training.interrupt import StopRequest, stop_between_steps
+from huiyan.training.optimiser import build_optimiser, set_learning_rate
+from huiyan.training.plan import Step, count_steps, steps_in_time, steps_of_epoch, walk
+from huiyan.training.precision import autocast, gradient_scaler
+from huiyan.training.progress import Reporter
+from huiyan.training.schedules import learning_rate_factor
+
+
+class Objective(Protocol):
+    """What a task gives the loop."""
+
+    model: nn.Module
+    lengths: Sequence[int]
+    """Tokens in each training row."""
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """The model's parameters by depth, embeddings first, head last."""
+        ...
+
+    def loss_sum(self, rows: Sequence[int]) -> Tensor:
+        """The weighted loss summed over rows: the loop divides by the weight of the whole step."""
+        ...
+
+    def loss_weight(self, rows: Sequence[int]) -> float:
+        """What the sum over rows is to be divided by."""
+        ...
+
+    def describe(self, rows: Sequence[int]) -> list[str]:
+        """Where rows came from, for an error message."""
+        ...
+
+
+@dataclass
+class TrainingState:
+    """Where a run stands: all that is neither weights nor moments."""
+
+    total_steps: int = 0
+    step: int = 0
+    best_value: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    epochs_done: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
+    precision: str = "fp32"
+    stopped_early: bool = False
+    interrupted: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How a model is judged while it trains.
+
+    Args:
+        run: gives the figures of the model on the validation rows, ``loss`` among them.
+        tokens: tokens in those rows, to foresee how long a look takes.
+    """
+
+    run: Callable[[], dict[str, float]]
+    tokens: int
+
+
+class TrainingLoop:
+    """Trains an objective's model.
+
+    Args:
+        objective: the task: rows, model, loss.
+        validation: how to judge the model.
+        config: how to train.
+        reporter: who is told.
+        folder: where checkpoints go; None keeps none (then a run cannot go on after an interruption).
+        identity: what the checkpoint belongs to, beside the configuration: a data fingerprint, the model's name.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        validation: Validation,
+        config: TrainingConfig,
+        *,
+        reporter: Reporter,
+        folder: Path | None = None,
+        identity: dict[str, str] | None = None,
+    ) -> None:
+        self.objective, self.validation, self.config = objective, validation, config
+        self.reporter, self.folder = reporter, folder
+        self.identity = {**(identity or {}), **{key: repr(value) for key, value in config.to_dict().items()}}
+        self.model = objective.model
+        self.device = next(self.model.parameters()).device
+        self.state = TrainingState(precision=resolve_precision(config.precision, self.device))
+        self.names = {parameter: name for name, parameter in self.model.named_parameters()}
+        self.optimiser = build_optimiser(
+            objective.layer_groups(),
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            layer_decay=config.layer_decay,
+        )
+        self.scaler = gradient_scaler(self.state.precision, self.device)
+        self.best_weights: dict[str, Tensor] | None = None
+        self._epoch: tuple[int, list[Step]] = (-1, [])
+
+    def run(self, *, resume: bool = False) -> TrainingState:
+        """Train to the end, to an early stop or to an interruption; the model then holds its best weights.
+
+        Raises:
+            NonFiniteLossError: the loss or the gradient became NaN or infinite; names the step and the rows.
+            ConfigError: the checkpoint to resume from is of another configuration or other data.
+        """
+        with _own_randomness(self.device):
+            torch.manual_seed(derive_seed(self.config.seed, "training"))
+            if not (resume and self._restore()):
+                self.state.total_steps = self._plan_steps()
+            # A run that stopped early and was killed while it was being judged has no step left to do.
+            if not self.state.stopped_early:
+                with stop_between_steps() as stop:
+                    self._train(stop)
+        # Interrupted before the first validation there is no best yet: what was learned so far is kept.
+        if self.best_weights is not None:
+            checkpoints.set_weights(self.model, self.best_weights)
+        return self.state
+
+    def _train(self, stop: StopRequest) -> None:
+        state, saved_at = self.state, time.monotonic()
+        self.reporter.begin(state.total_steps, state.step)
+        try:
+            for number, step in walk(self._steps, start=state.step, total=state.total_steps):
+                began = time.monotonic()
+                loss, rate, tokens = self._step(number, step)
+                state.step, state.tokens = number, state.tokens + tokens
+                state.epochs_done = step.epoch + step.epoch_done
+                state.seconds += time.monotonic() - began
+                self._record(loss, rate)
+                if step.validate:
+                    self._validate(number)
+                stop_now = stop.asked or state.stopped_early
+                overdue = time.monotonic() - saved_at > 60 * self.config.checkpoint_minutes
+                if step.validate or stop_now or overdue:
+                    self._save()
+                    saved_at = time.monotonic()
+                if stop_now:
+                    break
+            state.interrupted = stop.asked and state.step < state.total_steps and not state.stopped_early
+        finally:
+            self.reporter.end()
+
+    def _step(self, number: int, step: Step) -> tuple[float, float, int]:
+        """One optimiser step: its mean loss, learning rate and tokens."""
+        self.model.train()
+        config = self.config
+        factor = learning_rate_factor(
+            number - 1, total=self.state.total_steps, warmup=config.warmup, schedule=config.schedule
+        )
+        rate = set_learning_rate(self.optimiser, factor)
+        loss = sum(self._accumulate(step.batches, number))
+        self.scaler.unscale_(self.optimiser)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or float("inf"))
+        # With fp16 an overflow is expected now and then: the scaler leaves that step out and scales less.
+        if self.state.precision != "fp16" and not torch.isfinite(norm):
+            self._stop_on_non_finite("gradient", float(norm), number, step.batches)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+        tokens = sum(self.objective.lengths[row] for batch in step.batches for row in batch)
+        return loss, rate, tokens
+
+    def _accumulate(self, batches: list[list[int]], number: int) -> Iterator[float]:
+        """Add up the gradients of batches; gives each batch's share of the mean loss of the step."""
+        # The weight of the whole step divides every part, so k batches of one step equal one batch k times as large.
+        weight = sum(self.objective.loss_weight(batch) for batch in batches)
+        for batch in batches:
+            with autocast(self.state.precision, self.device):
+                loss = self.objective.loss_sum(batch) / weight
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                self._stop_on_non_finite("loss", value, number, [batch])
+            self.scaler.scale(loss).backward()
+            yield value
+
+    def _stop_on_non_finite(self, what: str, value: float, number: int, batches: list[list[int]]) -> None:
+        rows = [source for batch in batches for source in self.objective.describe(batch)]
+        kept = ""
+        if self.folder is not None:
+            path = self.folder / "failed-batch.json"
+            write_json(path, {"step": number, "what": what, "rows": rows})
+            kept = f" All {len(rows)} are listed in {path}."
+        raise NonFiniteLossError(
+            f"The {what} became {value} at step {number}, in the batch with the rows {', '.join(rows[:5])}"
+            f"{' …' if len(rows) > 5 else ''}.{kept}",
+            hint="Look at those rows, lower --learning-rate, or use --precision fp32; "
+            "--resume goes on from the last checkpoint.",
+        )
+
+    def _record(self, loss: float, rate: float) -> None:
+        state = self.state
+        state.history.append(
+            {
+                "step": state.step,
+                "epoch": round(state.epochs_done, 4),
+                "learning_rate": rate,
+                "train_loss": loss,
+                "validation_loss": None,
+                "validation": None,
+            }
+        )
+        recent = [entry["train_loss"] for entry in state.history[-20:]]
+        self.reporter.step(
+            state.step,
+            loss=sum(recent) / len(recent),
+            learning_rate=rate,
+            tokens_per_second=state.tokens / max(state.seconds, 1e-9),
+            left_s=state.seconds / state.step * (state.total_steps - state.step),
+        )
+
+    def _validate(self, number: int) -> None:
+        state, metric = self.state, self.config.metric
+        self.model.eval()
+        figures = self.validation.run()
+        if not math.isfinite(figures["loss"]):
+            raise NonFiniteLossError(
+                f"The validation loss became {figures['loss']} after step {number}.",
+                hint="Lower --learning-rate, or use --precision fp32; --resume goes on from the last checkpoint.",
+            )
+        state.history[-1]["validation_loss"] = figures["loss"]
+        state.history[-1]["validation"] = {name: value for name, value in figures.items() if name != "loss"}
+        value = -figures["loss"] if metric == "loss" else figures[metric]
+        best = state.best_value is None or value > state.best_value
+        if best:
+            state.best_value, state.best_step, state.stale = value, number, 0
+            self.best_weights = checkpoints.weights_of(self.model)
+            if self.best_path is not None:
+                checkpoints.write_checkpoint(self.best_path, self.best_weights, {"step": number, "value": value})
+        else:
+            state.stale += 1
+            state.stopped_early = 0 < self.config.patience <= state.stale
+        self.reporter.validation(number, figures, metric=metric, best=best)
+
+    @property
+    def last_path(self) -> Path | None:
+        """The checkpoint that ``--resume`` goes on from."""
+        return None if self.folder is None else self.folder / "last.safetensors"
+
+    @property
+    def best_path(self) -> Path | None:
+        """The best weights so far."""
+        return None if self.folder is None else self.folder / "best.safetensors"
+
+    def _save(self) -> None:
+        if self.last_path is None:
+            return
+        tensors = {f"model.{name}": tensor for name, tensor in checkpoints.weights_of(self.model).items()}
+        tensors |= checkpoints.optimiser_tensors(self.optimiser, self.names)
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        state = {"state": asdict(self.state), "scaler": self.scaler.state_dict(), "identity": self.identity}
+        checkpoints.write_checkpoint(self.last_path, tensors, state)
+
+    def _restore(self) -> bool:
+        """Take up the last checkpoint; False when there is none."""
+        if self.last_path is None or not self.last_path.exists():
+            return False
+        tensors, saved = checkpoints.read_checkpoint(self.last_path)
+        differing = [key for key, value in self.identity.items() if saved["identity"].get(key) != value]
+        if differing:
+            key = differing[0]
+            raise ConfigError(
+                f"This run was started with {key} = {saved['identity'].get(key)}, and now has {self.identity[key]}.",
+                hint="Use the same options and data to --resume, or start again with --overwrite.",
+            )
+        self.state = TrainingState(**saved["state"])
+        self.state.interrupted = False
+        weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        checkpoints.set_weights(self.model, weights)
+        checkpoints.set_optimiser_tensors(self.optimiser, self.names, tensors)
+        self.scaler.load_state_dict(saved["scaler"])
+        torch.set_rng_state(tensors["random.cpu"])
+        if "random.cuda" in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+        if self.state.best_step and self.best_path is not None and self.best_path.exists():
+            self.best_weights, _ = checkpoints.read_checkpoint(self.best_path)
+        self.reporter.note(f"going on from step {self.state.step} of {self.state.total_steps}")
+        return True
+
+    def _steps(self, epoch: int) -> list[Step]:
+        if self._epoch[0] != epoch:
+            config = self.config
+            steps = steps_of_epoch(
+                epoch,
+                self.objective.lengths,
+                batch_tokens=config.batch_tokens,
+                accumulate=config.accumulate,
+                validations_per_epoch=config.validations_per_epoch,
+                seed=config.seed,
+            )
+            self._epoch = (epoch, steps)
+        return self._epoch[1]
+
+    def _plan_steps(self) -> int:
+        wanted = count_steps(self._steps, self.config.epochs)
+        if self.config.max_minutes is None:
+            return wanted
+        self.model.train()
+        randomness = torch.get_rng_state()
+
+        def run_batch(batch: list[int]) -> None:
+            with autocast(self.state.precision, self.device):
+                loss = self.objective.loss_sum(batch)
+            loss.backward()
+            self.optimiser.zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+
+        fitting = steps_in_time(
+            run_batch,
+            self._steps(0),
+            self.objective.lengths,
+            validation_tokens=self.validation.tokens,
+            minutes=self.config.max_minutes,
+        )
+        torch.set_rng_state(randomness)
+        total = min(wanted, fitting)
+        self.reporter.note(
+            f"{total} of the {wanted} steps of {self.config.epochs} epochs fit into {self.config.max_minutes:g} min"
+        )
+        return total
+
+
+def _own_randomness(device: torch.device) -> Any:
+    """A run draws from its own random numbers and leaves the caller's as they were."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

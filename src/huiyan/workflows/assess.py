@@ -1,0 +1,113 @@
+"""Judge probabilities on rows with known labels: figures, intervals, baselines, hardest mistakes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from huiyan.data.examples import Examples
+from huiyan.evaluation.baselines import run_baselines
+from huiyan.evaluation.comparison import compare_paired
+from huiyan.evaluation.intervals import bootstrap_intervals
+from huiyan.evaluation.metrics import classification_scores
+from huiyan.text.scripts import han_share
+
+HARDEST = 20
+SHOWN_CHARACTERS = 500
+
+
+def figures_with_intervals(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, seed: int = 0
+) -> dict[str, Any]:
+    """Every headline figure with its 95 % bootstrap interval, the per-class table and the confusion matrix.
+
+    Args:
+        labels: class indices, `n`.
+        probabilities: `n c`.
+        classes: class names, `c`.
+        seed: of the bootstrap.
+    """
+    scores = classification_scores(labels, probabilities, classes)
+    intervals = bootstrap_intervals(labels, probabilities, seed=seed)
+    metrics: dict[str, Any] = {}
+    for name, value in scores.headline().items():
+        interval = intervals.get(name)
+        metrics[name] = {
+            "value": value,
+            "low": None if interval is None else interval.low,
+            "high": None if interval is None else interval.high,
+        }
+    described = scores.to_dict()
+    return {
+        "rows": len(labels),
+        "metrics": metrics,
+        "per_class": described["per_class"],
+        "confusion": described["confusion"],
+    }
+
+
+def compare_with_baselines(
+    known: Examples,
+    test: Examples,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    *,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Baselines on the same test rows, each with a paired test against the model.
+
+    Args:
+        known: the rows the model could see, training and validation: a baseline has no use for the difference, and
+            giving it all of them makes it as strong as it can honestly be.
+        test: the test rows.
+        probabilities: the model's, `n c`.
+        classes: class names, `c`.
+        seed: of the baselines and the resampling.
+    """
+    index = {label: number for number, label in enumerate(classes)}
+    labels = np.array([index[label] for label in test.labels])
+    baselines = run_baselines(
+        known.texts,
+        np.array([index[label] for label in known.labels]),
+        test.texts,
+        n_classes=len(classes),
+        character_ngrams=han_share(known.texts[:2000]) > 0.3,
+        seed=seed,
+    )
+    described: list[dict[str, Any]] = []
+    for baseline in baselines:
+        compared = compare_paired(labels, probabilities, baseline.probabilities, name=baseline.name, seed=seed)
+        described.append(
+            {
+                "name": baseline.name,
+                "description": baseline.description,
+                "metrics": figures_with_intervals(labels, baseline.probabilities, classes, seed=seed)["metrics"],
+                "comparison": {
+                    "metric": compared.metric,
+                    "difference": compared.difference,
+                    "low": compared.interval.low,
+                    "high": compared.interval.high,
+                    "p_value": compared.p_value,
+                    "verdict": compared.verdict,
+                    "words": compared.words,
+                },
+            }
+        )
+    return described
+
+
+def hardest_mistakes(test: Examples, probabilities: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """The wrong answers the model was surest of, surest first."""
+    chosen = probabilities.argmax(axis=1)
+    wrong = [row for row in range(len(test)) if classes[int(chosen[row])] != test.labels[row]]
+    wrong.sort(key=lambda row: -float(probabilities[row].max()))
+    return [
+        {
+            "text": test.texts[row][:SHOWN_CHARACTERS],
+            "label": test.labels[row],
+            "prediction": classes[int(chosen[row])],
+            "probability": float(probabilities[row].max()),
+            "source": test.sources[row],
+        }
+        for row in wrong[:HARDEST]
+    ]

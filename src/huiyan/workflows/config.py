@@ -1,0 +1,72 @@
+"""What a user can choose about a whole run. Imports no torch."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from huiyan.core.config import Config, require
+from huiyan.training.config import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Config):
+    """Which table, which columns, which splits.
+
+    Attributes:
+        text: Column with the text; give it several times to join columns.
+        label: Column with the label.
+        validation: File with the validation rows; without it they are taken from FILE.
+        test: File with the test rows; without it they are taken from FILE.
+        group: Column whose rows stay in one split together, such as a customer.
+        encoding: Text encoding of the files, such as gb18030; without it, it is recognised.
+    """
+
+    text: tuple[str, ...]
+    label: str
+    validation: str | None = None
+    test: str | None = None
+    group: str | None = None
+    encoding: str | None = None
+
+    def __post_init__(self) -> None:
+        require(len(self.text) > 0, "text", "at least one column", self.text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Config):
+    """Which pretrained encoder, and what is put on it.
+
+    Attributes:
+        model: auto, package:NAME (see `huiyan models`), a folder, or OWNER/NAME on the hub.
+        revision: Commit or tag of a hub model.
+        pooling: family (the family's own head), mean or attention.
+        max_length: Tokens a text is cut to, special tokens included.
+    """
+
+    model: str = "auto"
+    revision: str | None = None
+    pooling: Literal["family", "mean", "attention"] = "family"
+    max_length: int = 256
+
+    def __post_init__(self) -> None:
+        require(self.max_length >= 3, "max_length", "3 or more", self.max_length)
+        choices = ("family", "mean", "attention")
+        require(self.pooling in choices, "pooling", "one of " + ", ".join(choices), self.pooling)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRun(Config):
+    """One ``huiyan train``.
+
+    Attributes:
+        file: The table to learn from.
+        out: The folder to write.
+        data: Which columns and splits.
+        model: Which encoder.
+        training: How to train.
+    """
+
+    file: str
+    out: str
+    data: DataConfig
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -1,0 +1,123 @@
+"""Where things lie in the report's figures: plain numbers, which the template draws."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Above this a coloured table is unreadable, and the most frequent confusions are listed in its place.
+MAX_CONFUSION_CLASSES = 20
+_MAX_POINTS = 400
+_WIDTH, _HEIGHT = 480, 240
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34
+
+
+def learning_curves(history: Sequence[Mapping[str, Any]], *, metric: str, best_step: int) -> list[dict[str, Any]]:
+    """Two charts over the training steps: the losses, and the metric on the validation rows.
+
+    Args:
+        history: the report's ``training.history``.
+        metric: the metric that chose the best step.
+        best_step: is marked where it lies on the axis.
+    Returns:
+        Charts with at least one line of two points, each as ``line_chart`` gives.
+    """
+    losses = {
+        "training loss": [(row["step"], row["train_loss"]) for row in history],
+        "validation loss": [(row["step"], row["validation_loss"]) for row in history],
+    }
+    scores = {metric: [(row["step"], (row["validation"] or {}).get(metric)) for row in history]}
+    charts = [line_chart("Loss", losses, mark=best_step), line_chart("Validation", scores, mark=best_step)]
+    return [chart for chart in charts if chart is not None]
+
+
+def line_chart(
+    title: str, series: Mapping[str, Sequence[tuple[float, float | None]]], *, mark: float
+) -> dict[str, Any] | None:
+    """Geometry of a line chart in a ``width`` × ``height`` box; None when no line has two points.
+
+    Args:
+        title: of the chart.
+        series: name → (x, y) points; points without y are left out.
+        mark: x of a vertical line.
+    """
+    lines = {name: _thinned([(x, y) for x, y in points if y is not None]) for name, points in series.items()}
+    lines = {name: points for name, points in lines.items() if len(points) > 1}
+    if not lines:
+        return None
+    everything = [point for points in lines.values() for point in points]
+    x_ticks = ticks(min(x for x, _ in everything), max(x for x, _ in everything))
+    y_ticks = ticks(min(y for _, y in everything), max(y for _, y in everything))
+
+    def across(x: float) -> float:
+        return round(_LEFT + (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (_WIDTH - _LEFT - _RIGHT), 1)
+
+    def down(y: float) -> float:
+        return round(_HEIGHT - _BOTTOM - (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (_HEIGHT - _TOP - _BOTTOM), 1)
+
+    return {
+        "title": title,
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "left": _LEFT,
+        "right": _WIDTH - _RIGHT,
+        "top": _TOP,
+        "bottom": _HEIGHT - _BOTTOM,
+        "x_ticks": [{"at": across(x), "label": f"{x:,.10g}"} for x in x_ticks],
+        "y_ticks": [{"at": down(y), "label": f"{y:.10g}"} for y in y_ticks],
+        "lines": [
+            {
+                "name": name,
+                "points": " ".join(f"{across(x)},{down(y)}" for x, y in points),
+                "dots": [(across(x), down(y)) for x, y in points] if len(points) <= 30 else [],
+                "last": points[-1][1],
+            }
+            for name, points in lines.items()
+        ],
+        "mark": across(mark) if x_ticks[0] <= mark <= x_ticks[-1] else None,
+    }
+
+
+def ticks(low: float, high: float, *, n: int = 5) -> list[float]:
+    """About ``n`` round numbers whose first is at most ``low`` and last at least ``high``; always two or more."""
+    if high <= low:
+        high = low + (abs(low) or 1.0)
+    rough = (high - low) / max(1, n - 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def confusion_table(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """The confusion matrix for the page: a table while it is readable, and the most frequent confusions.
+
+    Returns:
+        ``rows`` (empty above ``MAX_CONFUSION_CLASSES``): name, total, and cells of count, share of the row, and
+        whether it is the diagonal; ``pairs``: up to 20 of actual, predicted, count, share, most frequent first.
+    """
+    rows: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
+    for i, (name, row) in enumerate(zip(classes, confusion, strict=True)):
+        total = sum(row)
+        shares = [n / total if total else 0.0 for n in row]
+        rows.append(
+            {
+                "name": name,
+                "total": total,
+                "cells": [{"count": n, "share": shares[j], "right": i == j} for j, n in enumerate(row)],
+            }
+        )
+        pairs += [
+            {"actual": name, "predicted": classes[j], "count": n, "share": shares[j]}
+            for j, n in enumerate(row)
+            if n and i != j
+        ]
+    pairs.sort(key=lambda pair: -pair["count"])
+    return {"rows": rows if len(classes) <= MAX_CONFUSION_CLASSES else [], "pairs": pairs[:20]}
+
+
+def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    if len(points) <= _MAX_POINTS:
+        return points
+    step = math.ceil(len(points) / _MAX_POINTS)
+    return [*points[:-1:step], points[-1]]

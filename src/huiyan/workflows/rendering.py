@@ -1,0 +1,113 @@
+"""The report as an HTML page and as a model card. What comes from the user's data is escaped unless told otherwise."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+
+from huiyan.workflows import wording
+from huiyan.workflows.figures import confusion_table, learning_curves
+
+# Printable to JSON, but to YAML a line break or forbidden.
+_NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_MARKDOWN = re.compile(r"([\\`*_\[\]|~#$!])")
+
+
+class Verbatim(str):
+    """Text that is already Markdown or YAML and goes into the card as it is; all else is escaped."""
+
+    __slots__ = ()
+
+
+def render_page(report: Mapping[str, Any]) -> str:
+    """The self-contained HTML page; every value is escaped."""
+    training, test = report["training"], report["test"]
+    return (
+        _environment(autoescape=True)
+        .get_template("report.html.jinja")
+        .render(
+            report=report,
+            sentence=wording.result_sentence(report),
+            verdict=wording.verdict_in_short(report),
+            strongest=wording.strongest_baseline(report),
+            meanings=wording.METRIC_MEANINGS,
+            worst=wording.worst_classes(test["per_class"]),
+            curves=learning_curves(
+                training["history"], metric=training["selection_metric"], best_step=training["best_step"]
+            ),
+            confusion=confusion_table(report["classes"], test["confusion"]),
+            run=_flat(report["run"]),
+        )
+    )
+
+
+def render_card(report: Mapping[str, Any], *, name: str) -> str:
+    """The model card: Hugging Face metadata in YAML, then Markdown; every value is escaped."""
+    model = report["model"]
+    # Only a model of the hub has a commit for its revision, and only those may stand as base_model.
+    is_hub = bool(
+        re.fullmatch(r"[\w.-]+/[\w.-]+", model["source"]) and re.fullmatch(r"[0-9a-f]{40}", model["revision"] or "")
+    )
+    return (
+        _environment(autoescape=False, finalize=_markdown)
+        .get_template("model_card.md.jinja")
+        .render(
+            report=report,
+            name=name,
+            sentence=wording.result_sentence(report),
+            strongest=wording.strongest_baseline(report),
+            base_model=model["source"] if is_hub else None,
+            worst=wording.worst_classes(report["test"]["per_class"]),
+        )
+    )
+
+
+def _environment(*, autoescape: bool, finalize: Any = None) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("huiyan.workflows", "templates"),
+        autoescape=autoescape,  # noqa: S701 - on for the page; the card is Markdown, and `finalize` escapes it
+        finalize=finalize,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    for filter_ in (wording.score, wording.percent, wording.count, wording.duration, wording.size, wording.metric_name):
+        environment.filters[filter_.__name__] = filter_
+    environment.filters |= {"yaml": _yaml, "fenced": _fenced, "verbatim": Verbatim}
+    return environment
+
+
+def _markdown(value: Any) -> str:
+    """One line of Markdown that shows the value as it is."""
+    if isinstance(value, Verbatim):
+        return value
+    text = wording.printable(str(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKDOWN.sub(r"\\\1", text)
+
+
+def _yaml(value: Any) -> Verbatim:
+    """A YAML flow scalar: JSON is YAML, but for a few characters."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return Verbatim(_NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def _fenced(text: str) -> Verbatim:
+    """A fenced code block whose fence is longer than any run of backticks inside."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return Verbatim(f"{fence}\n{text}\n{fence}")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{key} · ")
+        else:
+            shown = (
+                ", ".join(map(str, value)) if isinstance(value, list) else wording.NO_VALUE if value is None else value
+            )
+            rows.append((f"{prefix}{key}", str(shown)))
+    return rows

@@ -1,0 +1,190 @@
+"""The three splits of a run, from one to three files, with everything that was set aside and why."""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from huiyan.core.errors import DataError
+from huiyan.data.examples import Examples, read_examples
+from huiyan.data.quality import check_usable
+from huiyan.data.rejected import RejectedRows
+from huiyan.data.splits import split_rows, text_sha256, write_splits
+from huiyan.workflows.config import DataConfig, TrainRun
+
+REJECTED = "rejected.jsonl"
+SPLITS = "splits.jsonl"
+OWN_SPLITS = (0.8, 0.1, 0.1)
+"""Training, validation and test when one file is all there is."""
+VALIDATION_ONLY = (0.9, 0.1, 0.0)
+"""When the test rows are given and the validation rows are not."""
+TEST_ONLY = (0.9, 0.0, 0.1)
+"""When the validation rows are given and the test rows are not."""
+
+
+@dataclass
+class Tables:
+    """Training, validation and test rows, and what happened on the way to them.
+
+    Args:
+        splits: the rows of ``train``, ``validation`` and ``test``.
+        read: what was told about each file, by name.
+        rejected: the rows set aside, in a temporary file until ``write`` puts it into the run's folder.
+        warnings: what the reader of the report should know.
+    """
+
+    splits: dict[str, Examples]
+    read: dict[str, Examples]
+    rejected: RejectedRows
+    warnings: list[str]
+
+    @property
+    def train(self) -> Examples:
+        """Rows to learn from."""
+        return self.splits["train"]
+
+    @property
+    def validation(self) -> Examples:
+        """Rows that pick the best checkpoint."""
+        return self.splits["validation"]
+
+    @property
+    def test(self) -> Examples:
+        """Rows that are looked at once, at the end."""
+        return self.splits["test"]
+
+    def write(self, out: Path) -> None:
+        """Write down which row went to which split, and the rejected rows if there are any."""
+        write_splits(
+            out / SPLITS,
+            (
+                (source, name, text_sha256(text))
+                for name, examples in self.splits.items()
+                for source, text in zip(examples.sources, examples.texts, strict=True)
+            ),
+        )
+        self.rejected.close()
+        if self.rejected.path is not None and self.rejected.count:
+            shutil.copyfile(self.rejected.path, out / REJECTED)
+
+    def describe(self, run: TrainRun, token_lengths: list[int], max_length: int) -> dict[str, Any]:
+        """The ``data`` part of the report."""
+        lengths = np.array(token_lengths)
+        return {
+            "files": {"train": run.file, "validation": run.data.validation, "test": run.data.test},
+            "text_columns": list(run.data.text),
+            "label_column": run.data.label,
+            "group_column": run.data.group,
+            "encodings": {
+                name: examples.encoding.name for name, examples in self.read.items() if examples.encoding is not None
+            },
+            "rows_read": sum(examples.rows_read for examples in self.read.values()),
+            "rows_used": sum(len(examples) for examples in self.splits.values()),
+            "rows_rejected": self.rejected.count,
+            "rejected_reasons": dict(self.rejected.reasons),
+            "splits": {name: len(examples) for name, examples in self.splits.items()},
+            "class_counts": {name: dict(Counter(examples.labels)) for name, examples in self.splits.items()},
+            "tokens": {
+                "median": int(np.median(lengths)),
+                "p95": int(np.percentile(lengths, 95)),
+                "max": int(lengths.max()),
+                "cut_rows": int((lengths > max_length).sum()),
+                "max_length": max_length,
+            },
+        }
+
+
+def read_tables(file: str, data: DataConfig, *, seed: int, folder: Path, say: Callable[[str], None]) -> Tables:
+    """Read FILE and the files given for validation and test, and split what is not given.
+
+    Args:
+        file: the table to learn from.
+        data: columns, further files, encoding.
+        seed: of the split.
+        folder: where the rejected rows are kept for the time being.
+        say: told, line by line, what was found.
+    Raises:
+        DataError: a file or a column cannot be used, or too few rows can.
+    """
+    rejected = RejectedRows(folder / REJECTED)
+    read = {file: _read(file, data, rejected, say)}
+    known = read[file]
+    warnings = check_usable(known, label_column=data.label)
+    given: dict[str, Examples] = {}
+    for name, path in (("validation", data.validation), ("test", data.test)):
+        if path is not None:
+            read[path] = _read(path, data, rejected, say)
+            given[name] = with_known_labels(read[path], set(known.labels), rejected, path)
+    splits = _split(known, given, seed=seed, warnings=warnings)
+    for name in ("validation", "test"):
+        if len(splits[name]) == 0:
+            raise DataError(
+                f"No {name} rows are left.",
+                hint=f"Give more rows for each label in {file}, or a file with --{name}.",
+            )
+    if rejected.count:
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in rejected.reasons.most_common())
+        say(f"set aside {rejected.count} rows that cannot be used, listed in {REJECTED}: {reasons}")
+    say(", ".join(f"{name} {len(examples):,} rows" for name, examples in splits.items()))
+    for warning in warnings:
+        say(f"warning: {warning}")
+    return Tables(splits, read, rejected, warnings)
+
+
+def _read(path: str, data: DataConfig, rejected: RejectedRows, say: Callable[[str], None]) -> Examples:
+    examples = read_examples(
+        path, text=data.text, label=data.label, group=data.group, encoding=data.encoding, rejected=rejected
+    )
+    encoding = examples.encoding
+    described = "" if encoding is None else f", {encoding.name} ({encoding.reason})"
+    if encoding is not None and encoding.runner_up is not None:
+        described += f"; runner-up {encoding.runner_up}"
+    say(f"read {path}: {examples.rows_read:,} rows{described}")
+    for note in examples.notes:
+        say(f"note: {note}")
+    return examples
+
+
+def with_known_labels(examples: Examples, known: set[str], rejected: RejectedRows, path: str) -> Examples:
+    """Set aside rows whose label the model cannot learn, since no training row has it."""
+    kept: list[int] = []
+    for row, label in enumerate(examples.labels):
+        if label in known:
+            kept.append(row)
+            continue
+        line = int(examples.sources[row].rpartition(":")[2])
+        rejected.add(path, line, f"label not among the training rows: {label!r}", {"text": examples.texts[row]})
+    return examples.take(kept)
+
+
+def _split(known: Examples, given: dict[str, Examples], *, seed: int, warnings: list[str]) -> dict[str, Examples]:
+    if "validation" in given and "test" in given:
+        return {"train": known, **given}
+    if "validation" in given:
+        fractions = TEST_ONLY
+    else:
+        fractions = VALIDATION_ONLY if "test" in given else OWN_SPLITS
+    splits = split_rows(known.labels, known.texts, groups=known.groups, seed=seed, fractions=fractions)
+    warnings.extend(splits.notes)
+    own = {
+        "train": known.take(splits.train),
+        "validation": known.take(splits.validation),
+        "test": known.take(splits.test),
+    }
+    return own | given
+
+
+def joined(first: Examples, second: Examples) -> Examples:
+    """The rows of both, the first's first."""
+    return replace(
+        first,
+        texts=first.texts + second.texts,
+        labels=first.labels + second.labels,
+        groups=None,
+        sources=first.sources + second.sources,
+    )
+

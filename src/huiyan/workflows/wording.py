@@ -1,0 +1,137 @@
+"""Numbers and findings of a report in words, the same on the terminal, in the page and in the model card."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "macro_precision": "macro precision",
+    "macro_recall": "macro recall",
+    "weighted_f1": "weighted F1",
+    "weighted_precision": "weighted precision",
+    "weighted_recall": "weighted recall",
+    "micro_f1": "micro F1",
+    "micro_precision": "micro precision",
+    "micro_recall": "micro recall",
+    "mcc": "MCC",
+    "auroc": "AUROC",
+}
+
+METRIC_MEANINGS = {
+    "accuracy": "The share of texts given the right label.",
+    "macro_f1": "For each class, the balance of precision and recall; then the plain mean, so a rare class counts as "
+    "much as a frequent one. 1 is perfect.",
+    "macro_precision": "Of the texts given a label, the share that deserved it; the mean over the classes.",
+    "macro_recall": "Of the texts of a class, the share that was found; the mean over the classes.",
+    "weighted_f1": "F1 averaged over the classes by how frequent they are.",
+    "weighted_precision": "Precision averaged over the classes by how frequent they are.",
+    "mcc": "Correlation of answers and truth: 1 is perfect, 0 is guessing, below 0 is worse than guessing.",
+    "auroc": "How well probabilities rank the texts of a class above the others: 1 is perfect, 0.5 is guessing.",
+}
+
+# Above this many classes the terminal, the page and the card show only the worst.
+MAX_CLASSES_SHOWN = 50
+N_WORST = 20
+
+NO_VALUE = "–"
+
+# Unprintable by themselves, but emoji and several scripts are written with them.
+_JOINERS = "\u200c\u200d"
+
+
+def metric_name(metric: str) -> str:
+    """What a reader calls the metric."""
+    return METRIC_NAMES.get(metric, metric.replace("_", " "))
+
+
+def score(value: float | None) -> str:
+    """Three decimals, a true minus sign, and a dash when there is no value."""
+    return NO_VALUE if value is None else f"{value:.3f}".replace("-", "−")
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage with one decimal."""
+    return NO_VALUE if value is None else f"{100 * value:.1f} %"
+
+
+def count(value: float | None) -> str:
+    """A number of things, thousands set apart."""
+    return NO_VALUE if value is None else f"{value:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them: ``45 s``, ``4 min 47 s``, ``2 h 05 min``."""
+    if seconds is None:
+        return NO_VALUE
+    whole = round(seconds)
+    if whole < 1:
+        return "under 1 s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(n_bytes: float | None) -> str:
+    """Bytes in the unit that keeps the number short."""
+    if n_bytes is None:
+        return NO_VALUE
+    step = min(4, int(math.log(n_bytes, 1000))) if n_bytes >= 1 else 0
+    return f"{n_bytes / 1000**step:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[step]}"
+
+
+def printable(text: str) -> str:
+    """The text on one line, without the characters that steer a terminal or hide (escape codes, bidi overrides)."""
+    return "".join(map(_printable, text))
+
+
+def _printable(char: str) -> str:
+    if char.isprintable() or char in _JOINERS:
+        return char
+    return " " if char.isspace() else "\N{REPLACEMENT CHARACTER}"
+
+
+def result_sentence(report: Mapping[str, Any]) -> str:
+    """The result in one sentence: how often the model was right on texts it had not seen."""
+    test = report["test"]
+    accuracy = test["metrics"].get("accuracy") or {"value": None, "low": None, "high": None}
+    if accuracy["value"] is None:
+        return "The model was not scored."
+    sentence = f"The model gives the right label to {percent(accuracy['value'])} of {count(test['rows'])} test texts"
+    if accuracy["low"] is None or accuracy["high"] is None:
+        return f"{sentence}."
+    return f"{sentence} (95 % interval: {percent(accuracy['low'])} to {percent(accuracy['high'])})."
+
+
+def strongest_baseline(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The baseline that scores best in the metric it was compared in; None without baselines."""
+
+    def reached(baseline: Mapping[str, Any]) -> float:
+        value = baseline["metrics"].get(baseline["comparison"]["metric"], {}).get("value")
+        return -math.inf if value is None else value
+
+    return max(report["baselines"], key=reached, default=None)
+
+
+def verdict_in_short(report: Mapping[str, Any]) -> tuple[str, str]:
+    """A verdict ("better", "worse", "undecided", or "" without baselines) and a few words that say it."""
+    baseline = strongest_baseline(report)
+    if baseline is None:
+        return "", ""
+    verdict = baseline["comparison"]["verdict"]
+    words = {
+        "better": f"Better than {baseline['name']}",
+        "worse": f"Worse than {baseline['name']}",
+        "undecided": f"Not shown to be better than {baseline['name']}",
+    }
+    return verdict, words[verdict]
+
+
+def worst_classes(per_class: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """All classes while they are at most 50, else the 20 of lowest F1 among those that have test rows."""
+    if len(per_class) <= MAX_CLASSES_SHOWN:
+        return list(per_class)
+    return sorted((row for row in per_class if row["support"]), key=lambda row: row["f1"])[:N_WORST]

@@ -1,0 +1,36 @@
+"""The corner cases that the fused kernels of `torch` leave open."""
+
+import pytest
+import torch
+
+from huiyan.attention.kernels import sdpa
+from huiyan.attention.masks import Causal, Keys, Mask
+
+
+def test_decoding_sees_the_whole_cache() -> None:
+    """`torch` aligns causal at the top left, where the one new query would see the first key only."""
+    q, k, v = torch.randn(1, 2, 1, 8), *torch.randn(2, 1, 2, 6, 8)
+    torch.testing.assert_close(
+        sdpa.attend_dense(q, k, v, mask=Causal(), scale=1.0), sdpa.attend_dense(q, k, v, mask=None, scale=1.0)
+    )
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [Causal(), Keys(torch.zeros(2, 3).bool()), Keys(torch.tensor([[True, False, True], [False, False, False]]))],
+    ids=["causal", "no key", "one blind sequence"],
+)
+def test_blind_rows_give_zero_and_finite_gradients(mask: Mask) -> None:
+    leaves = [torch.randn(2, 2, n, 8, requires_grad=True) for n in (5, 3, 3)]
+    out = sdpa.attend_dense(*leaves, mask=mask, scale=1e3)
+    blind = ~mask.allowed(5, 3, torch.device("cpu")).any(-1, keepdim=True).expand(2, 2, 5, 1)
+    assert blind.any()
+    assert not out.masked_select(blind).any()
+    for gradient in torch.autograd.grad((out * torch.randn_like(out)).sum(), leaves):
+        assert gradient.isfinite().all()
+
+
+def test_no_tensor_is_made_for_the_plain_causal_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Causal, "allowed", lambda *_: pytest.fail("a mask of q × k was made"))
+    x = torch.randn(1, 1, 4, 8)
+    assert sdpa.attend_dense(x, x, x, mask=Causal(), scale=1.0).shape == x.shape
