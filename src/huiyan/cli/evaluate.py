@@ -7,7 +7,9 @@ from rich.console import Console
 from huiyan.core.files import write_json
 
 
-def evaluate(run: Path, file: str, /, *, encoding: str | None = None, device: str = "auto", json: Path | None = None) -> None:
+def evaluate(
+    run: Path, file: str, /, *, encoding: str | None = None, device: str = "auto", json: Path | None = None
+) -> None:
     """Measure a trained model on a table with known labels.
 
     Args:

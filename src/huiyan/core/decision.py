@@ -30,6 +30,6 @@ class Decision(Config):
         exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return exponents / exponents.sum(axis=1, keepdims=True)
 
-    def choose(self, probabilities: Float[np.ndarray, "n c"]) -> Int[np.ndarray, "n"]:
+    def choose(self, probabilities: Float[np.ndarray, "n c"]) -> Int[np.ndarray, " n"]:
         """The index of the most probable class of every row, `n`; the first of equals."""
         return probabilities.argmax(axis=1)

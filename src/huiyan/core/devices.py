@@ -2,6 +2,7 @@
 
 import os
 import platform
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -85,7 +86,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 def _cpu_info(key: str) -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
             for line in file:
                 name, _, value = line.partition(":")
                 if name.strip() == key:

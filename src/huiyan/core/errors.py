@@ -1,23 +1,23 @@
 """Every error Huiyan raises, in one tree.
 
-::
-
-    HuiyanError
-    ├── UsageError                  the user's to mend: one line, exit status 2
-    │   ├── ConfigError             an option, key or value is not one we know      (ValueError)
-    │   ├── ShapeError              tensors that do not fit together                (ValueError)
-    │   ├── DataError               a table that cannot be read or used
-    │   │   ├── ColumnError         a column that is not there
-    │   │   └── EncodingError       bytes that are not text in the encoding named
-    │   ├── SourceError             a pretrained model that cannot be had
-    │   │   ├── HashError           bytes that are not the ones we pinned
-    │   │   └── UnknownFamilyError  a checkpoint of an architecture we do not read
-    │   ├── WeightsError            weights that do not fit the model they are for
-    │   ├── ArtifactError           a model folder that is broken, foreign or too new
-    │   ├── OutputError             a place that cannot be written, or is taken
-    │   └── MissingExtraError       an optional dependency that is not installed    (ImportError)
-    └── TrainingError               training went wrong: one line, exit status 1
-        └── NonFiniteLossError      the loss became NaN or infinite
+```text
+HuiyanError
+├── UsageError                  the user's to mend: one line, exit status 2
+│   ├── ConfigError             an option, key or value is not one we know      (ValueError)
+│   ├── ShapeError              tensors that do not fit together                (ValueError)
+│   ├── DataError               a table that cannot be read or used
+│   │   ├── ColumnError         a column that is not there
+│   │   └── EncodingError       bytes that are not text in the encoding named
+│   ├── SourceError             a pretrained model that cannot be had
+│   │   ├── HashError           bytes that are not the ones we pinned
+│   │   └── UnknownFamilyError  a checkpoint of an architecture we do not read
+│   ├── WeightsError            weights that do not fit the model they are for
+│   ├── ArtifactError           a model folder that is broken, foreign or too new
+│   ├── OutputError             a place that cannot be written, or is taken
+│   └── MissingExtraError       an optional dependency that is not installed    (ImportError)
+└── TrainingError               training went wrong: one line, exit status 1
+    └── NonFiniteLossError      the loss became NaN or infinite
+```
 
 A message says what was wrong, what was expected and what was got; ``hint`` says what to do next.
 """

@@ -43,7 +43,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_text(path: Path) -> Iterator[IO[str]]:
-    """As ``atomic_path``, opened for UTF-8 text with ``\\n`` line ends."""
+    """As ``atomic_path``, opened for UTF-8 text with Unix line ends."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         yield file
 

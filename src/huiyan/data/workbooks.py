@@ -4,7 +4,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from huiyan.core.errors import DataError, MissingExtraError
 from huiyan.data.columns import require_good_names
@@ -37,23 +37,27 @@ class WorkbookReader:
             with python_calamine.CalamineWorkbook.from_path(path) as workbook:
                 sheets = list(workbook.sheet_names)
                 sheet = workbook.get_sheet_by_index(0)
-                self._first_row = (sheet.start or (0, 0))[0] + 1
-                self._rows = sheet.iter_rows()
+                # Numbered from the sheet's first row, however far down the table begins.
+                self._rows = enumerate(sheet.iter_rows(), start=1)
         except (python_calamine.CalamineError, OSError, IndexError) as error:
             raise DataError(f"{name} cannot be read as an Excel workbook: {error}.") from error
         self.notes = (
             [f"{name} has {len(sheets)} sheets; only the first, {sheets[0]!r}, was read."] if sheets[1:] else []
         )
-        header = next(self._rows, None)
+        header = next((cells for _, cells in self._rows if _is_filled(cells)), None)
         if header is None:
             raise DataError(f"The first sheet of {name} is empty.", hint="Its first row must name the columns.")
         self.columns = require_good_names([str(cell) for cell in header], file=name)
 
     def __iter__(self) -> Iterator[Record]:
         """Every row below the header; rows without any cell filled are no rows."""
-        for number, cells in enumerate(self._rows, start=self._first_row + 1):
-            if any(cell != "" for cell in cells):
+        for number, cells in self._rows:
+            if _is_filled(cells):
                 yield number, dict(zip(self.columns, cells, strict=False)), None
+
+
+def _is_filled(cells: list[Any]) -> bool:
+    return any(cell != "" for cell in cells)
 
 
 def _refuse_too_large(path: str, name: str) -> None:

@@ -146,7 +146,10 @@ def _own_head(pooling: str, family_head: HeadConfig) -> HeadConfig:
 
 def _read_head(values: Mapping[str, Any], family: Family) -> HeadConfig:
     if str(values["model_type"]).startswith(OWN_PREFIX):
-        return HeadConfig.from_dict(values.get("huiyan", {}).get("head", {}))
+        own = values.get("huiyan")
+        if not isinstance(own, dict) or not isinstance(cast("Any", own).get("head"), dict):
+            raise SourceError(f"This {CONFIG_FILE} says {values['model_type']!r} and has no head under 'huiyan'.")
+        return HeadConfig.from_dict(cast("dict[str, Any]", own)["head"])
     return family.read_head(values)
 
 

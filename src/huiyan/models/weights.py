@@ -52,7 +52,7 @@ def _shards(folder: Path) -> list[Path]:
     index = folder / INDEX_FILE
     try:
         content: Any = json.loads(index.read_text(encoding="utf-8"))
-        names = sorted(set(cast("dict[str, str]", content["weight_map"]).values()))
+        names = sorted({str(name) for name in cast("dict[str, Any]", content["weight_map"]).values()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{index} is not an index of weight files.", hint="Fetch the model again.") from error
     for name in names:

@@ -32,7 +32,7 @@ class ClassificationObjective:
         labels: Sequence[int],
         sources: Sequence[str],
         *,
-        class_weights: Float[np.ndarray, "c"] | None = None,
+        class_weights: Float[np.ndarray, " c"] | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
         self.model = model
@@ -65,7 +65,7 @@ class ClassificationObjective:
         return [self._sources[row] for row in rows]
 
 
-def balanced_weights(labels: Sequence[int], n_classes: int) -> Float[np.ndarray, "c"]:
+def balanced_weights(labels: Sequence[int], n_classes: int) -> Float[np.ndarray, " c"]:
     """Weights that make every class count the same: n / (c · rows of the class), 0 for a class without rows."""
     counts = np.bincount(np.asarray(labels, dtype=np.int64), minlength=n_classes)
     return np.where(counts > 0, len(labels) / (n_classes * np.maximum(counts, 1)), 0.0)

@@ -72,14 +72,12 @@ class Tokenizer:
                 f"The max_length option must be at least {max_length - room + 1}, one token beside the "
                 f"{max_length - room} special ones. Got {max_length} instead."
             )
-        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [[*self._before, *encoding.ids[:room], *self._after] for encoding in encodings]
+        return [[*self._before, *encoding.ids[:room], *self._after] for encoding in self._encode(texts)]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of every text uncut, special tokens included."""
-        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         special = len(self._before) + len(self._after)
-        return [len(encoding) + special for encoding in encodings]
+        return [len(encoding) + special for encoding in self._encode(texts)]
 
     @property
     def vocab_size(self) -> int:
@@ -111,10 +109,23 @@ class Tokenizer:
         with atomic_text(folder / TOKENIZER_FILE) as file:
             file.write(self._backend.to_str(pretty=False))
         special = self._special_tokens()
-        kept = {key: self._settings[key] for key in ("model_max_length", "model_input_names") if key in self._settings}
-        # The general class reads tokenizer.json as it is. Family classes build a tokenizer of their own instead.
-        write_json(folder / SETTINGS_FILE, {"tokenizer_class": "PreTrainedTokenizerFast", **kept, **special})
+        settings = {
+            # The general class reads tokenizer.json as it is. Family classes build a tokenizer of their own instead.
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_input_names": self._settings.get("model_input_names", _input_names(self._backend, self._settings)),
+            **({} if self.max_length is None else {"model_max_length": self.max_length}),
+            **special,
+        }
+        write_json(folder / SETTINGS_FILE, settings)
         write_json(folder / SPECIAL_TOKENS_FILE, special)
+
+    def _encode(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
+        try:
+            return self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        except TypeError:
+            # Half of a surrogate pair, which JSON can spell and UTF-8 cannot, is refused as if it were no text.
+            whole = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
+            return self._backend.encode_batch_fast(whole, add_special_tokens=False)
 
     def _special_tokens(self) -> dict[str, str]:
         written = {role: _content(self._settings.get(role)) for role in _ROLES}
@@ -126,12 +137,21 @@ class Tokenizer:
 
 
 def _frame(backend: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
-    # The special tokens around a single text, seen on an empty one and told apart on a text of one token.
-    probe = next(text for text in ("a", "的", "0", " ") if len(backend.encode(text, add_special_tokens=False).ids))
-    bare = backend.encode(probe, add_special_tokens=False).ids
-    framed = backend.encode(probe).ids
-    start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
-    return framed[:start], framed[start + len(bare) :]
+    # The special tokens around a single text, seen on the first probe that gives a token of its own.
+    for probe in ("a", "0", "的", "."):
+        framed = backend.encode(probe)
+        content = [i for i, special in enumerate(framed.special_tokens_mask) if not special]
+        if content:
+            return framed.ids[: content[0]], framed.ids[content[-1] + 1 :]
+    raise SourceError("This tokenizer gives no token for any letter, so it cannot be used.")
+
+
+def _input_names(backend: tokenizers.Tokenizer, settings: dict[str, Any]) -> list[str]:
+    # Token types are for families that tell the second text of a pair from the first. DistilBERT's tokenizer is
+    # BERT's, and its model takes none.
+    pairs_have_types = 1 in backend.encode("a", "a").type_ids
+    has_types = pairs_have_types and not str(settings.get("tokenizer_class", "")).startswith("DistilBert")
+    return ["input_ids", *(["token_type_ids"] if has_types else []), "attention_mask"]
 
 
 def _settings_of(folder: Path) -> dict[str, Any]:

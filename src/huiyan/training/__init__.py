@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Objective", "TrainingConfig", "TrainingLoop", "TrainingState", "Validation"]
 
+_LOOP = ("Objective", "TrainingLoop", "TrainingState", "Validation")
+
 __getattr__, __dir__ = lazy_exports(
-    __name__,
-    {"TrainingConfig": "huiyan.training.config"}
-    | {name: "huiyan.training.loop" for name in ("Objective", "TrainingLoop", "TrainingState", "Validation")},
+    __name__, {"TrainingConfig": "huiyan.training.config"} | dict.fromkeys(_LOOP, "huiyan.training.loop")
 )

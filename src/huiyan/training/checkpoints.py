@@ -52,7 +52,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping, has only keys()
     except (SafetensorError, OSError) as error:
         raise ArtifactError(
             f"The checkpoint {path} cannot be read: {error}.", hint="Start again with --overwrite."
@@ -65,7 +65,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads(metadata["state"])
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer, names: Mapping[nn.Parameter, str]) -> dict[str, Tensor]:
+def optimiser_tensors(optimiser: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
     """The optimiser's state, ``optimiser.<parameter>.<what>``."""
     return {
         f"optimiser.{names[parameter]}.{key}": value.detach().to("cpu").contiguous()
@@ -76,7 +76,7 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, names: Mapping[nn.Parame
 
 
 def set_optimiser_tensors(
-    optimiser: torch.optim.Optimizer, names: Mapping[nn.Parameter, str], tensors: Mapping[str, Tensor]
+    optimiser: torch.optim.Optimizer, names: Mapping[Tensor, str], tensors: Mapping[str, Tensor]
 ) -> None:
     """Put back what ``optimiser_tensors`` took."""
     by_name = {name: parameter for parameter, name in names.items()}

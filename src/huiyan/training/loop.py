@@ -27,9 +27,15 @@ from huiyan.training.schedules import learning_rate_factor
 class Objective(Protocol):
     """What a task gives the loop."""
 
-    model: nn.Module
-    lengths: Sequence[int]
-    """Tokens in each training row."""
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        ...
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Tokens in each training row."""
+        ...
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """The model's parameters by depth, embeddings first, head last."""
@@ -107,7 +113,7 @@ class TrainingLoop:
         self.model = objective.model
         self.device = next(self.model.parameters()).device
         self.state = TrainingState(precision=resolve_precision(config.precision, self.device))
-        self.names = {parameter: name for name, parameter in self.model.named_parameters()}
+        self.names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         self.optimiser = build_optimiser(
             objective.layer_groups(),
             learning_rate=config.learning_rate,

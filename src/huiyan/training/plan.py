@@ -37,9 +37,7 @@ def steps_of_epoch(
     batches = training_batches(lengths, batch_tokens=batch_tokens, seed=seed, epoch=epoch)
     groups = [batches[start : start + accumulate] for start in range(0, len(batches), accumulate)]
     stops = {round(len(groups) * part / validations_per_epoch) for part in range(1, validations_per_epoch + 1)}
-    return [
-        Step(epoch, group, number / len(groups), number in stops) for number, group in enumerate(groups, start=1)
-    ]
+    return [Step(epoch, group, number / len(groups), number in stops) for number, group in enumerate(groups, start=1)]
 
 
 def walk(epoch_steps: Callable[[int], list[Step]], *, start: int, total: int) -> Iterator[tuple[int, Step]]:

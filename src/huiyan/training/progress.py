@@ -51,13 +51,14 @@ class Silent:
 
 
 class PlainProgress(Silent):
-    """Lines for a log: a step line at most every ``every_s`` seconds, and every validation."""
+    """Lines for a log: a step line at least every ``every_s`` seconds and at every validation."""
 
     def __init__(self, console: Console, *, every_s: float = 15.0) -> None:
         self.console = console
         self.every_s = every_s
         self._total = 0
         self._shown = 0.0
+        self._line = ""
 
     def note(self, text: str) -> None:
         """A line for the reader."""
@@ -68,18 +69,22 @@ class PlainProgress(Silent):
         self._total, self._shown = total, time.monotonic()
 
     def step(self, step: int, *, loss: float, learning_rate: float, tokens_per_second: float, left_s: float) -> None:
-        """A line, unless the last one is too recent."""
-        now = time.monotonic()
-        if now - self._shown < self.every_s and step < self._total:
-            return
-        self._shown = now
-        self.note(
+        """A line; it waits for the next validation when the last one is too recent."""
+        self._line = (
             f"step {step}/{self._total}  loss {loss:.4f}  lr {learning_rate:.2e}  "
             f"{tokens_per_second:,.0f} tokens/s  {clock(left_s)} left"
         )
+        if time.monotonic() - self._shown >= self.every_s:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._line:
+            self.note(self._line)
+        self._line, self._shown = "", time.monotonic()
 
     def validation(self, step: int, figures: dict[str, float], *, metric: str, best: bool) -> None:
         """A line with the figures, and whether they are the best so far."""
+        self._flush()
         shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
         self.note(f"validation at step {step}: {shown}" + (f"  (best {metric} so far)" if best else ""))
 
@@ -108,9 +113,7 @@ class LiveProgress(PlainProgress):
 
     def step(self, step: int, *, loss: float, learning_rate: float, tokens_per_second: float, left_s: float) -> None:
         """Move the bar."""
-        figures = (
-            f"loss {loss:.3f} · lr {learning_rate:.1e} · {tokens_per_second:,.0f} tokens/s · {clock(left_s)} left"
-        )
+        figures = f"loss {loss:.3f} · lr {learning_rate:.1e} · {tokens_per_second:,.0f} tokens/s · {clock(left_s)} left"
         self._bar.update(self._task, completed=step, figures=figures)
 
     def end(self) -> None:

@@ -13,12 +13,12 @@ from huiyan.core.errors import DataError, OutputError
 from huiyan.data.examples import Examples
 from huiyan.data.quality import check_usable
 from huiyan.data.splits import split_rows
-from huiyan.models.sources import find_model
 from huiyan.tasks.artifact import MANIFEST, Artifact
 from huiyan.training.config import TrainingConfig
 from huiyan.training.progress import Silent
 from huiyan.workflows.config import ModelConfig
 from huiyan.workflows.fit import fit_classifier
+from huiyan.workflows.models import fetch_model
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):
@@ -60,7 +60,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.seed = seed
         self.config = config
 
-    def fit(self, X: Sequence[str], y: Sequence[Any], *, validation: tuple[Sequence[str], Sequence[Any]] | None = None) -> Self:
+    def fit(
+        self, X: Sequence[str], y: Sequence[Any], *, validation: tuple[Sequence[str], Sequence[Any]] | None = None
+    ) -> Self:
         """Fine-tune on texts and their labels.
 
         Args:
@@ -81,9 +83,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         rows = _examples(X, y, "the training texts")
         check_usable(rows, label_column="y")
         if validation is None:
-            splits = split_rows(
-                rows.labels, rows.texts, groups=None, seed=self.seed, fractions=(0.9, 0.1, 0.0)
-            )
+            splits = split_rows(rows.labels, rows.texts, groups=None, seed=self.seed, fractions=(0.9, 0.1, 0.0))
             train, held_out = rows.take(splits.train), rows.take(splits.validation)
         else:
             train, held_out = rows, _examples(*validation, "the validation texts")
@@ -93,7 +93,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         fitted = fit_classifier(
             train,
             held_out,
-            find_model(self.model),
+            fetch_model(self.model),
             columns=(("text",), "label"),
             model_config=ModelConfig(model=self.model, max_length=self.max_length),
             training=training,
@@ -155,7 +155,9 @@ def _examples(texts: Sequence[str], labels: Sequence[Any], name: str) -> Example
 
 def _texts(texts: Sequence[str], name: str) -> list[str]:
     if isinstance(texts, str):
-        raise DataError(f"{name.capitalize()} must be a sequence of strings. Got one string instead.", hint="Use [text].")
+        raise DataError(
+            f"{name.capitalize()} must be a sequence of strings. Got one string instead.", hint="Use [text]."
+        )
     listed = list(texts)
     for number, text in enumerate(listed):
         if not isinstance(text, str):

@@ -256,6 +256,4 @@ def _summarise(
     if rejected:
         why = ", ".join(f"{reason} ({count})" for reason, count in reasons.items())
         listed = "" if path is None else f", listed in {path}"
-        console.print(
-            f"{rejected:,} rows have no answer{listed}: {why}", highlight=False, markup=False, soft_wrap=True
-        )
+        console.print(f"{rejected:,} rows have no answer{listed}: {why}", highlight=False, markup=False, soft_wrap=True)

@@ -67,7 +67,6 @@ class Tables:
                 for source, text in zip(examples.sources, examples.texts, strict=True)
             ),
         )
-        self.rejected.close()
         if self.rejected.path is not None and self.rejected.count:
             shutil.copyfile(self.rejected.path, out / REJECTED)
 
@@ -110,15 +109,15 @@ def read_tables(file: str, data: DataConfig, *, seed: int, folder: Path, say: Ca
     Raises:
         DataError: a file or a column cannot be used, or too few rows can.
     """
-    rejected = RejectedRows(folder / REJECTED)
-    read = {file: _read(file, data, rejected, say)}
-    known = read[file]
-    warnings = check_usable(known, label_column=data.label)
     given: dict[str, Examples] = {}
-    for name, path in (("validation", data.validation), ("test", data.test)):
-        if path is not None:
-            read[path] = _read(path, data, rejected, say)
-            given[name] = with_known_labels(read[path], set(known.labels), rejected, path)
+    with RejectedRows(folder / REJECTED) as rejected:
+        read = {file: _read(file, data, rejected, say)}
+        known = read[file]
+        warnings = check_usable(known, label_column=data.label)
+        for name, path in (("validation", data.validation), ("test", data.test)):
+            if path is not None:
+                read[path] = _read(path, data, rejected, say)
+                given[name] = with_known_labels(read[path], set(known.labels), rejected, path)
     splits = _split(known, given, seed=seed, warnings=warnings)
     for name in ("validation", "test"):
         if len(splits[name]) == 0:
@@ -187,4 +186,3 @@ def joined(first: Examples, second: Examples) -> Examples:
         groups=None,
         sources=first.sources + second.sources,
     )
-

@@ -12,13 +12,14 @@ import numpy as np
 from huiyan.core.devices import peak_memory_bytes
 from huiyan.core.errors import OutputError
 from huiyan.core.files import write_json
-from huiyan.models.sources import ModelSource, find_model
+from huiyan.models.sources import ModelSource
 from huiyan.training.loop import TrainingState
 from huiyan.training.progress import Reporter, Silent, clock
 from huiyan.workflows import run_folder
 from huiyan.workflows.assess import compare_with_baselines, figures_with_intervals, hardest_mistakes
 from huiyan.workflows.config import TrainRun
 from huiyan.workflows.fit import Fitted, fingerprint_of, fit_classifier
+from huiyan.workflows.models import fetch_model
 from huiyan.workflows.provenance import describe_run
 from huiyan.workflows.report import write_report
 from huiyan.workflows.tables import Tables, joined, read_tables
@@ -53,7 +54,7 @@ def train(
     # Nothing in --out is touched before the data and the model are known to be usable.
     with tempfile.TemporaryDirectory(prefix="huiyan-") as waiting:
         tables = read_tables(run.file, run.data, seed=run.training.seed, folder=Path(waiting), say=say.note)
-        source = find_model(run.model.model, revision=run.model.revision)
+        source = fetch_model(run.model.model, revision=run.model.revision)
         say.note(f"model: {source.name} ({source.licence or 'licence not stated'}). {source.origin}")
         checkpoints = run_folder.begin(out, overwrite=overwrite)
         tables.write(out)

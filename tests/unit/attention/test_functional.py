@@ -10,7 +10,10 @@ from huiyan.attention.functional import attend
 from huiyan.attention.masks import Causal, Keys, Mask
 from huiyan.core.errors import ConfigError, ShapeError
 
-DTYPES = [torch.float32, torch.bfloat16]  # float16 is for accelerators: `torch` on the CPU does not hold the rule with it
+DTYPES = [
+    torch.float32,
+    torch.bfloat16,
+]  # float16 is for accelerators: `torch` on the CPU does not hold the rule with it
 # h, g, d
 HEADS = {"one head": (1, 1, 64), "heads": (4, 4, 16), "grouped": (6, 2, 16), "one key head": (4, 1, 32)}
 MASKS = {"no mask": None, "causal": Causal()}
@@ -136,7 +139,12 @@ MISUSE: dict[str, tuple[type[Exception], str, tuple[Tensor, Tensor, Tensor], dic
         (PACKED, PACKED, PACKED),
         {"lengths": LENGTHS, "key_lengths": LENGTHS - 1},
     ),
-    "default key sum": (ShapeError, "key_lengths .* the 3 tokens", (PACKED, PACKED[:3], PACKED[:3]), {"lengths": LENGTHS}),
+    "default key sum": (
+        ShapeError,
+        "key_lengths .* the 3 tokens",
+        (PACKED, PACKED[:3], PACKED[:3]),
+        {"lengths": LENGTHS},
+    ),
     "unpaired": (
         ShapeError,
         "2 lengths and 3 key_lengths",

@@ -70,6 +70,13 @@ def test_an_unclosed_quote_costs_only_its_own_row():
     assert [row[1]["label"] for row in rows[2:]] == [str(n) for n in range(500)]
 
 
+def test_a_quote_within_a_cell_is_a_character():
+    assert rows_of('text,label\n5" screen,1\nthe "best",2\n') == [
+        (2, {"text": '5" screen', "label": "1"}, None),
+        (3, {"text": 'the "best"', "label": "2"}, None),
+    ]
+
+
 def test_two_unclosed_quotes_do_not_swallow_what_is_between():
     rows = rows_of('text,label\n"one,1\ntwo,2\n"three,3\nfour,4\n')
     assert [(row[0], row[2] is None) for row in rows] == [(2, False), (3, True), (4, False), (5, True)]
@@ -101,7 +108,7 @@ def test_tsv_takes_lone_quotes_as_they_are():
 def test_a_huge_row_is_set_aside_and_the_next_is_read(monkeypatch):
     monkeypatch.setattr(lines, "MAX_ROW_CHARACTERS", 1000)
     monkeypatch.setattr(delimited, "MAX_ROW_CHARACTERS", 1000)
-    rows = rows_of(f"text,label\n{'x' * 5000},1\ngood,2\n\"{'y' * 5000}\",3\nbest,4\n")
+    rows = rows_of(f'text,label\n{"x" * 5000},1\ngood,2\n"{"y" * 5000}",3\nbest,4\n')
     assert [row[0] for row in rows] == [2, 3, 4, 5]
     assert rows[0][2] == "over the size limit: a row of more than 1000 characters"
     assert rows[2][2] is not None

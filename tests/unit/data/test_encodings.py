@@ -121,7 +121,8 @@ def test_wrong_decodings_stay_far_below_right_ones():
 
 
 @pytest.mark.parametrize(
-    ("asked", "name"), [("UTF8", "utf-8"), ("gbk", "gb18030"), ("GB2312", "gb18030"), ("Big5", "big5"), ("latin-1", "iso8859-1")]
+    ("asked", "name"),
+    [("UTF8", "utf-8"), ("gbk", "gb18030"), ("GB2312", "gb18030"), ("Big5", "big5"), ("latin-1", "iso8859-1")],
 )
 def test_a_named_encoding_is_taken_with_its_superset(asked, name):
     guess = named_encoding(asked)

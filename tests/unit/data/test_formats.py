@@ -69,6 +69,8 @@ def test_other_content_than_the_name_says_is_refused(start, expected, what):
         refuse_other_content(start, expected, "a")
 
 
-@pytest.mark.parametrize(("start", "kind"), [(b"PAR1", "parquet"), (b"PK\x03\x04", "xlsx"), (b"text,label", "csv"), (b"", "tsv")])
+@pytest.mark.parametrize(
+    ("start", "kind"), [(b"PAR1", "parquet"), (b"PK\x03\x04", "xlsx"), (b"text,label", "csv"), (b"", "tsv")]
+)
 def test_content_that_fits_passes(start, kind):
     refuse_other_content(start, kind, "a")

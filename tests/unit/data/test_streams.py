@@ -74,10 +74,16 @@ def test_a_bomb_is_stopped_early(tmp_path, compression, monkeypatch):
     path = tmp_path / "a"
     path.write_bytes(packed(bytes(64 * 2**20), compression))
     counted = open_counted(str(path))
-    given = 0
-    with unpack(buffered(counted), counted, compression, "a") as stream, pytest.raises(DataError, match="bomb"):
-        while chunk := stream.read(2**16):
-            given += len(chunk)
+    with unpack(buffered(counted), counted, compression, "a") as stream:
+        given = 0
+
+        def read_on() -> None:
+            nonlocal given
+            while chunk := stream.read(2**16):
+                given += len(chunk)
+
+        with pytest.raises(DataError, match="bomb"):
+            read_on()
     # All of so small a file is read at once, so the bound is its whole size, expanded as far as is allowed.
     assert given <= max(2**20, streams.MAX_EXPANSION * path.stat().st_size) + 2**20
 

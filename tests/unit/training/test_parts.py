@@ -38,7 +38,11 @@ def test_an_unknown_schedule_is_an_error() -> None:
 
 
 def test_matrices_decay_and_lower_layers_learn_slower() -> None:
-    layers = [list(nn.Linear(2, 3).parameters()), list(nn.LayerNorm(3).parameters()), list(nn.Linear(3, 2).parameters())]
+    layers = [
+        list(nn.Linear(2, 3).parameters()),
+        list(nn.LayerNorm(3).parameters()),
+        list(nn.Linear(3, 2).parameters()),
+    ]
     optimiser = build_optimiser(layers, learning_rate=1.0, weight_decay=0.1, layer_decay=0.5)
     described = [(group["peak"], group["weight_decay"], len(group["params"])) for group in optimiser.param_groups]
     assert described == [(0.25, 0.1, 1), (0.25, 0.0, 1), (0.5, 0.0, 2), (1.0, 0.1, 1), (1.0, 0.0, 1)]
@@ -56,9 +60,7 @@ def test_frozen_parameters_are_left_out() -> None:
 
 def test_walk_numbers_steps_over_epochs_and_validates_last() -> None:
     def epoch_steps(epoch: int) -> list:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
-        return steps_of_epoch(
-            epoch, [4] * 6, batch_tokens=8, accumulate=1, validations_per_epoch=1, seed=0
-        )
+        return steps_of_epoch(epoch, [4] * 6, batch_tokens=8, accumulate=1, validations_per_epoch=1, seed=0)
 
     walked = list(walk(epoch_steps, start=0, total=5))
     assert [number for number, _ in walked] == [1, 2, 3, 4, 5]

@@ -21,9 +21,7 @@ def test_padding_gives_what_runs_give(lengths: list[int], key_lengths: list[int]
     ]
     results = []
     for way in (_attend_by_runs, _attend_by_padding):
-        out = way(
-            *leaves, lengths=torch.tensor(lengths), key_lengths=torch.tensor(key_lengths), mask=mask, scale=0.3
-        )
+        out = way(*leaves, lengths=torch.tensor(lengths), key_lengths=torch.tensor(key_lengths), mask=mask, scale=0.3)
         results.append((out, *torch.autograd.grad(out.sin().sum(), leaves)))
     for runs, padding in zip(*results, strict=True):
         torch.testing.assert_close(padding, runs, atol=1e-12, rtol=1e-12)

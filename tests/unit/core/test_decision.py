@@ -1,0 +1,27 @@
+"""From logits to an answer."""
+
+import numpy as np
+import pytest
+
+from huiyan.core.decision import Decision
+from huiyan.core.errors import ConfigError
+
+
+def test_probabilities_are_the_softmax() -> None:
+    probabilities = Decision().probabilities(np.array([[0.0, np.log(3.0)], [1000.0, 1000.0]]))
+    np.testing.assert_allclose(probabilities, [[0.25, 0.75], [0.5, 0.5]])
+
+
+def test_temperature_divides_the_logits() -> None:
+    logits = np.array([[1.0, -2.0, 0.5]])
+    np.testing.assert_allclose(Decision(temperature=2.0).probabilities(logits), Decision().probabilities(logits / 2))
+
+
+def test_the_most_probable_class_is_chosen() -> None:
+    assert Decision().choose(np.array([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]])).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf")])
+def test_a_temperature_is_positive(temperature: float) -> None:
+    with pytest.raises(ConfigError, match="temperature option must be a positive number"):
+        Decision(temperature=temperature)

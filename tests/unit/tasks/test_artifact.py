@@ -1,0 +1,125 @@
+"""The one folder that training writes and everything else reads."""
+
+import json
+import shutil
+import unicodedata
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from huiyan.core.errors import ArtifactError, WeightsError
+from huiyan.tasks.artifact import Artifact, Manifest
+
+
+@pytest.fixture
+def copied_run(tiny_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_run, tmp_path / "copy"))
+
+
+def mixed_texts(n: int) -> list[str]:
+    """Texts with all the trouble of real ones: scripts, emoji, controls, spaces, nothing at all."""
+    random = Random(5)
+    alphabet = (
+        "aBc the dress GOOD bad 好差质量 日本語カナ é ñ Ω я ب 👍🏽 \t\n\u200b\u00a0\x07 ,.!?'\"<>&[SEP] 123-４５６ "
+    )
+    texts = ["", " ", "\n", "[CLS] [MASK] [PAD]", "a" * 300, unicodedata.normalize("NFD", "déjà vu")]
+    return texts + ["".join(random.choices(alphabet, k=random.randint(1, 80))) for _ in range(n - len(texts))]
+
+
+def change_manifest(folder: Path, **changes: object) -> None:
+    path = folder / "huiyan.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+def test_transformers_reads_the_folder_with_equal_logits_and_ids(tiny_run: Path) -> None:
+    ours = Artifact.load(tiny_run)
+    theirs, info = transformers.AutoModelForSequenceClassification.from_pretrained(tiny_run, output_loading_info=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_run)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    assert theirs.config.id2label == {0: "negative", 1: "positive"}
+    texts = mixed_texts(1000)
+    length = ours.manifest.max_length
+    assert ours.tokenizer.encode_batch(texts, max_length=length) == [
+        tokenizer(text, truncation=True, max_length=length)["input_ids"] for text in texts
+    ]
+    with torch.inference_mode():
+        expected = torch.cat(
+            [
+                theirs.eval()(**tokenizer(text, truncation=True, max_length=length, return_tensors="pt")).logits
+                for text in texts[:60]
+            ]
+        )
+    np.testing.assert_allclose(ours.logits(texts[:60]), expected.numpy(), atol=1e-5)
+
+
+def test_a_folder_survives_saving_and_loading(tiny_run: Path, tmp_path: Path) -> None:
+    first = Artifact.load(tiny_run)
+    first.save(tmp_path / "again")
+    second = Artifact.load(tmp_path / "again")
+    assert second.manifest == first.manifest
+    np.testing.assert_array_equal(first.logits(["the good dress"]), second.logits(["the good dress"]))
+
+
+def test_probabilities_sum_to_one(tiny_run: Path) -> None:
+    np.testing.assert_allclose(Artifact.load(tiny_run).probabilities(["good", "", "bad bad"]).sum(axis=1), 1.0)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"no huiyan.json. Give the --out folder"):
+        Artifact.load(tmp_path)
+
+
+def test_a_newer_format_is_refused(copied_run: Path) -> None:
+    change_manifest(copied_run, format=2, surprise="new")
+    with pytest.raises(ArtifactError, match=r"has format 2; this version of Huiyan reads up to 1. Install a newer"):
+        Artifact.load(copied_run)
+
+
+def test_unknown_and_missing_keys_are_refused(copied_run: Path) -> None:
+    change_manifest(copied_run, clases=[])
+    with pytest.raises(ArtifactError, match=r"no key 'clases'. Did you mean 'classes'"):
+        Manifest.read(copied_run)
+    path = copied_run / "huiyan.json"
+    values = json.loads(path.read_text())
+    del values["clases"], values["text_columns"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(ArtifactError, match="needs the key 'text_columns'"):
+        Manifest.read(copied_run)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "1"}', "\x00\xff"])
+def test_a_broken_manifest_is_an_error(copied_run: Path, content: str) -> None:
+    (copied_run / "huiyan.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"damaged|does not say its format"):
+        Artifact.load(copied_run)
+
+
+def test_classes_and_weights_must_belong_together(copied_run: Path) -> None:
+    change_manifest(copied_run, classes=["a", "b", "c"])
+    with pytest.raises(ArtifactError, match="weights have 2 classes, huiyan.json names 3"):
+        Artifact.load(copied_run)
+
+
+def test_another_task_is_refused(copied_run: Path) -> None:
+    change_manifest(copied_run, task="tag")
+    with pytest.raises(ArtifactError, match="is for the task 'tag'"):
+        Artifact.load(copied_run)
+
+
+def test_truncated_weights_are_an_error(copied_run: Path) -> None:
+    weights = copied_run / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(WeightsError):
+        Artifact.load(copied_run)
+
+
+def test_a_pickle_is_never_opened(copied_run: Path) -> None:
+    (copied_run / "model.safetensors").unlink()
+    (copied_run / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n(S'touch pwned'\ntR.")
+    with pytest.raises(WeightsError, match="safetensors"):
+        Artifact.load(copied_run)
+    assert not Path("pwned").exists()

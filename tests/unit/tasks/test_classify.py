@@ -1,0 +1,63 @@
+"""The classification objective."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from huiyan.core.packed import Packed
+from huiyan.models.checkpoint import build_classifier
+from huiyan.models.classifier import SequenceClassifier
+from huiyan.tasks.classify import ClassificationObjective, balanced_weights, logits_of
+
+SEQUENCES = [[2, 7, 3], [2, 8, 9, 10, 3], [2, 11, 3], [2, 5, 6, 3]]
+LABELS = [0, 1, 1, 2]
+SOURCES = [f"a.csv:{line}" for line in range(2, 6)]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> SequenceClassifier:
+    return build_classifier(tiny_model, n_classes=3, seed=0).eval()
+
+
+def one_by_one(model: SequenceClassifier) -> torch.Tensor:
+    return torch.cat([model(Packed.from_lists([sequence])) for sequence in SEQUENCES])
+
+
+def test_the_loss_is_the_sum_over_rows(model: SequenceClassifier) -> None:
+    objective = ClassificationObjective(model, SEQUENCES, LABELS, SOURCES)
+    expected = F.cross_entropy(one_by_one(model)[1:], torch.tensor(LABELS[1:]), reduction="sum")
+    torch.testing.assert_close(objective.loss_sum([1, 2, 3]), expected)
+    assert objective.loss_weight([1, 2, 3]) == 3.0
+    assert objective.describe([1, 3]) == ["a.csv:3", "a.csv:5"]
+    assert objective.lengths == [3, 5, 3, 4]
+
+
+def test_class_weights_weigh_loss_and_divisor_alike(model: SequenceClassifier) -> None:
+    weights = balanced_weights(LABELS, 3)
+    np.testing.assert_allclose(weights, [4 / 3, 4 / 6, 4 / 3])
+    objective = ClassificationObjective(model, SEQUENCES, LABELS, SOURCES, class_weights=weights)
+    mean = objective.loss_sum(range(4)) / objective.loss_weight(range(4))
+    expected = F.cross_entropy(one_by_one(model), torch.tensor(LABELS), weight=torch.tensor(weights).float())
+    torch.testing.assert_close(mean, expected)
+
+
+def test_label_smoothing_is_torchs(model: SequenceClassifier) -> None:
+    objective = ClassificationObjective(model, SEQUENCES, LABELS, SOURCES, label_smoothing=0.2)
+    expected = F.cross_entropy(one_by_one(model), torch.tensor(LABELS), label_smoothing=0.2, reduction="sum")
+    torch.testing.assert_close(objective.loss_sum(range(4)), expected)
+
+
+def test_a_class_without_rows_weighs_nothing() -> None:
+    assert balanced_weights([0, 0, 2], 4)[[1, 3]].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("batch_tokens", [3, 8, 4096])
+def test_logits_come_back_in_the_order_given(model: SequenceClassifier, batch_tokens: int) -> None:
+    with torch.inference_mode():
+        expected = one_by_one(model).numpy()
+    model.train()
+    np.testing.assert_allclose(logits_of(model, SEQUENCES, batch_tokens=batch_tokens), expected, atol=1e-5)
+    assert not model.training
