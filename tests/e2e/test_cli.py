@@ -19,7 +19,13 @@ HUIYAN = [sys.executable, "-c", "from huiyan.cli.main import main; main()"]
 def huiyan(tmp_path: Path) -> Command:
     def run(*words: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*HUIYAN, *map(str, words)], input=stdin, capture_output=True, text=True, cwd=tmp_path, timeout=120
+            [*HUIYAN, *map(str, words)],
+            check=False,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=120,
         )
 
     return run
@@ -30,7 +36,7 @@ def test_train_predict_and_evaluate(
 ) -> None:
     write_reviews(tmp_path / "r.csv", 120)
     options = ["--text", "review", "--label", "sentiment", "--model", tiny_model, "--epochs", "6"]
-    options += ["--learning-rate", "0.003", "--batch-tokens", "256", "--max-length", "48", "--device", "cpu"]
+    options += ["--learning-rate", "0.003", "--batch-tokens", "64", "--max-length", "48", "--device", "cpu"]
     trained = huiyan("train", "r.csv", *options, "--out", "run", "--json", "report.json")
     assert trained.returncode == 0, trained.stderr
     assert "macro F1" in trained.stdout and "TF-IDF" in trained.stdout
@@ -43,7 +49,9 @@ def test_train_predict_and_evaluate(
     answered = huiyan("predict", "run", "good lovely dress", "bad poor dress")
     assert [json.loads(line)["prediction"] for line in answered.stdout.splitlines()] == ["positive", "negative"]
 
-    piped = huiyan("predict", "run", "--file", "-", stdin='{"review": "good"}\n{"review": "bad"}\n')
+    piped = huiyan(
+        "predict", "run", "--file", "-", stdin='{"review": "good lovely dress"}\n{"review": "bad poor dress"}\n'
+    )
     assert [json.loads(line)["prediction"] for line in piped.stdout.splitlines()] == ["positive", "negative"]
 
     evaluated = huiyan("evaluate", "run", "r.csv", "--json", "figures.json")
@@ -72,6 +80,19 @@ def test_a_users_mistake_is_one_line_and_status_2(huiyan: Command, words: list[s
     assert ended.returncode == 2
     assert message in ended.stderr and ended.stderr.startswith("huiyan: ")
     assert ended.stderr.count("\n") == 1 and ended.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("rows", "label", "message"),
+    [(19, "sentiment", "At least 20 usable rows"), (60, "id", "mostly unique, so they are not classes")],
+)
+def test_data_that_cannot_be_learned_from_is_one_line_and_status_2(
+    huiyan: Command, write_reviews: Callable[..., Path], tmp_path: Path, rows: int, label: str, message: str
+) -> None:
+    write_reviews(tmp_path / "r.csv", rows)
+    ended = huiyan("train", "r.csv", "--text", "review", "--label", label, "--out", "run")
+    assert ended.returncode == 2 and message in ended.stderr.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
 
 
 def test_debug_shows_where_an_error_came_from(huiyan: Command) -> None:

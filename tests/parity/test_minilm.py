@@ -68,10 +68,11 @@ def test_every_gradient_is_finite_and_there(minilm_folder: Path, packed: Packed,
 def mixed_texts(n: int) -> list[str]:
     """English, Chinese, emoji, whitespace, control characters, special tokens, long words, nothing at all."""
     pieces = [
-        "The quick brown fox", "don't", "naïve café", "Ünïcödé", "质量很好", "，", "物流慢！", "ＦＵＬＬ　ｗｉｄｔｈ", "日本語", "한국어",
-        "😀", "👩‍👩‍👧", "🇨🇳", "\t", "\n\n", "   ", "\u00a0", "\u200b", "\x00", "\x07", "\ufeff", "\u202e", "́", "ﬁ", "İ", "ß",
-        "[SEP]", "[CLS]", "<s>", "</s>", "<mask>", "[MASK]", "<pad>", "antidisestablishmentarianism", "x" * 120, "3.14159", "$9.99",
-        "http://a.b/c?d=e&f", "C++", "...", "—", "”", "𝔘𝔫𝔦", "𠀀𠀁", "\ud7ff", "٣", "ไทย", "",
+        "The quick brown fox", "don't", "naïve café", "Ünïcödé", "质量很好", "，", "物流慢！", "ＦＵＬＬ　ｗｉｄｔｈ",
+        "日本語", "한국어", "😀", "👩‍👩‍👧", "🇨🇳", "\t", "\n\n", "   ", "\u00a0", "\u200b", "\x00", "\x07", "\ufeff",
+        "\u202e", "\u0301", "\ufb01", "İ", "ß", "[SEP]", "[CLS]", "<s>", "</s>", "<mask>", "[MASK]", "<pad>",
+        "antidisestablishmentarianism", "x" * 120, "3.14159", "$9.99", "http://a.b/c?d=e&f", "C++", "...", "—", "”",
+        "𝔘𝔫𝔦", "𠀀𠀁", "\ud7ff", "٣", "ไทย", "",
     ]  # fmt: skip
     chooser = random.Random(0)
     texts = ["".join(chooser.choice(pieces) + chooser.choice(["", " "]) for _ in range(i % 40)) for i in range(n - 4)]
@@ -87,4 +88,6 @@ def test_ids_are_theirs_on_a_thousand_mixed_texts(minilm_folder: Path, tmp_path:
         for length in (512, 16):
             expected = theirs(texts, truncation=True, max_length=length, padding=False)["input_ids"]
             assert ours.encode_batch(texts, max_length=length) == expected
-    assert Tokenizer.from_folder(tmp_path).encode_batch(texts, max_length=512) == ours.encode_batch(texts, max_length=512)
+    assert Tokenizer.from_folder(tmp_path).encode_batch(texts, max_length=512) == ours.encode_batch(
+        texts, max_length=512
+    )

@@ -10,7 +10,7 @@ from typing import Any
 
 from huiyan.core.errors import DataError
 from huiyan.data.columns import require_good_names
-from huiyan.data.limits import MAX_ROW_CHARACTERS, MAX_ROW_LINES, MAX_UNCLOSED_QUOTES
+from huiyan.data.limits import MAX_REREAD_CHARACTERS, MAX_ROW_CHARACTERS, MAX_ROW_LINES
 from huiyan.data.lines import Lines, readable, text_problem
 
 # The row is what we limit, and one cell may be as large. The csv module has this setting for the whole process only.
@@ -36,7 +36,8 @@ class DelimitedReader:
         self._lines = lines
         self._is_tsv = is_tsv
         self._name = name
-        self._unclosed_quotes = 0
+        self._reread_characters = 0
+        self.columns: list[str] = []
         header = lines.next_line()
         while header is not None and not header[1].strip():
             header = lines.next_line()
@@ -48,7 +49,7 @@ class DelimitedReader:
         lines.put_back([header])
         _, fields, problem = self._next_record() or (1, [], "no header")
         if problem is not None:
-            hint = "Name the right one with --encoding." if problem.startswith("undecodable") else ""
+            hint = "Name the right one with --encoding." if problem.startswith(("undecodable", "damaged")) else ""
             raise DataError(f"The header of {name} cannot be used: {problem}.", hint=hint)
         self.columns = require_good_names(fields, file=name)
 
@@ -75,6 +76,9 @@ class DelimitedReader:
             return None
         except csv.Error:
             return self._without_quotes(taken)
+        if self._is_tsv and len(taken) > 1 and len(self._plain(taken[0][1])) == len(self.columns):
+            # A whole row that happens to begin a cell with a quote, not the first line of a longer one.
+            return self._without_quotes(taken)
         return taken[0][0], fields, _problem_of("".join(line for _, line in taken))
 
     def _feed(self, taken: list[tuple[int, str]]) -> Iterator[str]:
@@ -91,17 +95,21 @@ class DelimitedReader:
         """The first line of a record whose quotes do not pair, cells split plainly; the other lines are put back."""
         (number, line), *others = taken
         self._lines.put_back(others)
-        fields = next(csv.reader([line], delimiter=self._delimiter, quoting=csv.QUOTE_NONE), [])
+        self._reread_characters += sum(len(other) for _, other in others)
+        if self._reread_characters > MAX_REREAD_CHARACTERS:
+            raise DataError(
+                f"{self._name} has too many rows whose quotes do not pair (the last on line {number}): it is not CSV.",
+                hint="Write it again with a CSV writer, or as JSONL.",
+            )
+        fields = self._plain(line)
         if self._is_tsv:
             # Most TSV is written without quoting, so there a lone quote is just a character.
             return number, fields, _problem_of(line)
-        self._unclosed_quotes += 1
-        if self._unclosed_quotes > MAX_UNCLOSED_QUOTES:
-            raise DataError(
-                f"{self._name} has more than {MAX_UNCLOSED_QUOTES} rows whose quotes do not pair: it is not CSV.",
-                hint="Write it again with a CSV writer, or as JSONL.",
-            )
         return number, fields, _problem_of(line) or "unpaired quote: a quoted cell does not end where it should"
+
+    def _plain(self, line: str) -> list[str]:
+        """The cells of one line when quotes mean nothing."""
+        return line.rstrip("\r\n").split(self._delimiter)
 
     def _parser(self, lines: Iterator[str]) -> Iterator[list[str]]:
         return csv.reader(lines, delimiter=self._delimiter, strict=True, skipinitialspace=self._skip_space)

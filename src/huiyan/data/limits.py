@@ -9,8 +9,8 @@ MAX_ROW_CHARACTERS = 4_000_000
 MAX_ROW_LINES = 10_000
 """Lines that one quoted cell may run over before its quote counts as never closed."""
 
-MAX_UNCLOSED_QUOTES = 10_000
-"""Rows with a quote that never closes before the whole file counts as not being CSV: each costs a look ahead."""
+MAX_REREAD_CHARACTERS = 500_000_000
+"""Characters read twice because a quote did not close, before the whole file counts as not being CSV."""
 
 MAX_COLUMNS = 10_000
 """Columns in a table."""

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -77,7 +78,7 @@ def _refuse_too_large(path: str, name: str) -> None:
                 if part.startswith("xl/worksheets/") and part.endswith(".xml"):
                     with archive.open(part) as sheet:
                         _refuse_too_many_cells(sheet, name)
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{name} cannot be read as an Excel workbook: {error}.") from error
 
 

@@ -65,7 +65,7 @@ class PlainProgress(Silent):
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, total: int, done: int) -> None:
-        """Remember how many steps there are."""
+        """Remember how many steps there are, and start the clock."""
         self._total, self._shown = total, time.monotonic()
 
     def step(self, step: int, *, loss: float, learning_rate: float, tokens_per_second: float, left_s: float) -> None:
@@ -107,7 +107,7 @@ class LiveProgress(PlainProgress):
 
     def begin(self, total: int, done: int) -> None:
         """Show the bar."""
-        self._total = total
+        super().begin(total, done)
         self._bar.update(self._task, total=total, completed=done)
         self._bar.start()
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,9 +147,12 @@ def sorted_labels(labels: Sequence[str]) -> list[str]:
     """The distinct labels: as numbers when all are numbers, else as text."""
     distinct = set(labels)
     try:
-        return sorted(distinct, key=lambda label: (float(label), label))
+        numbers = {label: float(label) for label in distinct}
     except ValueError:
         return sorted(distinct)
+    if not all(math.isfinite(number) for number in numbers.values()):
+        return sorted(distinct)
+    return sorted(distinct, key=lambda label: (numbers[label], label))
 
 
 def fingerprint_of(examples: Examples) -> str:

@@ -63,9 +63,7 @@ def test_dense_is_the_formula(
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 @pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS)
-@pytest.mark.parametrize(
-    "lengths", [[5], [1, 1, 1], [4, 4, 2, 9, 9, 1], [3, 0, 3], [0], [33, 7, 33]], ids=lambda lengths: str(lengths)
-)
+@pytest.mark.parametrize("lengths", [[5], [1, 1, 1], [4, 4, 2, 9, 9, 1], [3, 0, 3], [0], [33, 7, 33]], ids=str)
 def test_packed_is_the_formula(
     lengths: list[int], heads: tuple[int, int, int], mask: Mask | None, dtype: torch.dtype
 ) -> None:

@@ -12,9 +12,14 @@ from huiyan.core.files import atomic_path, atomic_text, cache_folder, sha256_of,
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "x.txt"
     target.write_text("old")
-    with pytest.raises(RuntimeError), atomic_text(target) as file:
-        file.write("half of the ne")
-        raise RuntimeError
+
+    def fail() -> None:
+        with atomic_text(target) as file:
+            file.write("half of the ne")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

@@ -91,9 +91,9 @@ def test_an_open_quote_is_followed_no_further_than_the_limits(monkeypatch):
 
 
 def test_a_file_of_unpaired_quotes_is_refused(monkeypatch):
-    monkeypatch.setattr(delimited, "MAX_UNCLOSED_QUOTES", 5)
-    with pytest.raises(DataError, match="more than 5 rows whose quotes do not pair"):
-        rows_of("text,label\n" + '"x"y,1\n' * 10)
+    monkeypatch.setattr(delimited, "MAX_REREAD_CHARACTERS", 50)
+    with pytest.raises(DataError, match=r"a\.csv has too many rows whose quotes do not pair"):
+        rows_of("text,label\n" + 'a"b,"c\n' * 10)
 
 
 def test_tsv_takes_lone_quotes_as_they_are():
@@ -103,6 +103,12 @@ def test_tsv_takes_lone_quotes_as_they_are():
         (3, {"text": '5" screen', "label": "2"}, None),
         (4, {"text": "a\tb", "label": "3"}, None),
     ]
+
+
+def test_tsv_rows_between_two_lone_quotes_are_not_merged():
+    rows = rows_of('text\tlabel\n"great\tpos\nfine\tpos\n5"\tneg\n"two\nlines"\tpos\n', is_tsv=True)
+    assert [row[1]["text"] for row in rows] == ['"great', "fine", '5"', "two\nlines"]
+    assert [row[2] for row in rows] == [None] * 4
 
 
 def test_a_huge_row_is_set_aside_and_the_next_is_read(monkeypatch):

@@ -1,5 +1,7 @@
 """Batches filled to a token budget."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +22,7 @@ def test_every_row_is_in_one_batch_within_the_budget(lengths: list[int], budget:
 @given(LENGTHS, st.integers(1, 100))
 def test_a_batch_ends_only_where_the_next_row_would_not_fit(lengths: list[int], budget: int) -> None:
     batches = pack_rows(range(len(lengths)), lengths, batch_tokens=budget)
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in itertools.pairwise(batches):
         assert sum(lengths[row] for row in batch) + lengths[min(following)] > budget
 
 

@@ -47,6 +47,14 @@ def change_weights(folder: Path, change: Callable[[dict[str, Tensor]], None]) ->
     save_file(weights, folder / "model.safetensors")
 
 
+def drop(*names: str) -> Callable[[dict[str, Tensor]], None]:
+    def change(weights: dict[str, Tensor]) -> None:
+        for name in names:
+            del weights[name]
+
+    return change
+
+
 def test_loading_gives_back_what_was_saved(folder: Path, tmp_path: Path) -> None:
     loaded = load_classifier(folder)
     assert not loaded.training
@@ -124,7 +132,7 @@ def test_a_tensor_of_another_shape(folder: Path, load: Callable[[Path], Any]) ->
 
 @both
 def test_a_missing_weight(folder: Path, load: Callable[[Path], Any]) -> None:
-    change_weights(folder, lambda weights: [weights.pop("bert.embeddings.LayerNorm.weight")] and None)
+    change_weights(folder, drop("bert.embeddings.LayerNorm.weight"))
     with pytest.raises(WeightsError, match="lacks weights .* needs: bert.embeddings.LayerNorm.weight"):
         load(folder)
 
@@ -145,7 +153,7 @@ def test_a_weight_nobody_knows(folder: Path) -> None:
 
 
 def test_a_base_checkpoint_without_a_head_is_no_classifier(folder: Path) -> None:
-    change_weights(folder, lambda weights: [weights.pop("classifier.weight"), weights.pop("classifier.bias")] and None)
+    change_weights(folder, drop("classifier.weight", "classifier.bias"))
     with pytest.raises(WeightsError, match="needs: classifier.bias, classifier.weight"):
         load_classifier(folder)
     assert build_classifier(folder, n_classes=2, seed=0).head.output.weight.any()

@@ -19,7 +19,9 @@ TEXTS = [[2, 5, 6, 3], [2, 3], [2, 7, 8, 9, 9, 3]]
 def model(
     head: HeadConfig | None = None, encoder: EncoderConfig = ENCODER, deviation: float = 0.5
 ) -> SequenceClassifier:
-    config = ClassifierConfig(encoder=replace(encoder, initializer_range=deviation), head=head or HeadConfig(), n_classes=3)
+    config = ClassifierConfig(
+        encoder=replace(encoder, initializer_range=deviation), head=head or HeadConfig(), n_classes=3
+    )
     return fresh_classifier(config, seed=0)
 
 
@@ -56,7 +58,7 @@ def test_groups_hold_every_parameter_once_from_embeddings_to_head() -> None:
     classifier = model()
     groups = classifier.layer_groups()
     assert len(groups) == 5
-    assert sorted(map(id, sum(groups, []))) == sorted(map(id, classifier.parameters()))
+    assert sorted(id(parameter) for group in groups for parameter in group) == sorted(map(id, classifier.parameters()))
     names = {id(parameter): name for name, parameter in classifier.named_parameters()}
     starts = ["encoder.embeddings.", "encoder.stack.layers.0.", "encoder.stack.layers.1.", "encoder.stack.layers.2."]
     for start, group in zip([*starts, "head."], groups, strict=True):

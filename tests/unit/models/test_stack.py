@@ -63,7 +63,9 @@ def test_two_layers_are_those_of_torch(residual: ResidualOrder, causal: bool) ->
         for made in theirs:
             rows = made(rows, src_mask=hidden)
         expected.append(final(rows[0]))
-    torch.testing.assert_close(ours(x, LENGTHS, Causal() if causal else None), torch.cat(expected), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        ours(x, LENGTHS, Causal() if causal else None), torch.cat(expected), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_a_layer_that_comes_twice_shares_its_weights() -> None:

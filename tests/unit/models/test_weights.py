@@ -38,7 +38,9 @@ def test_nothing_there(tmp_path: Path) -> None:
         read_weights(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\x09\x00\x00\x00\x00\x00\x00\x00{}"], ids=["empty", "noise", "cut"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff" * 100, b"\x09\x00\x00\x00\x00\x00\x00\x00{}"], ids=["empty", "noise", "cut"]
+)
 def test_a_broken_file(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(WeightsError, match="cannot be read as safetensors"):

@@ -230,6 +230,25 @@ def test_the_timing_leaves_no_trace() -> None:
     assert equal(weights_of(timed.model), weights_of(plain.model))
 
 
+def test_gradients_are_clipped() -> None:
+    # Adam divides the size of a gradient out, so what clipping did is seen in the moments it keeps.
+    moments = []
+    for clip in (0.0, 1e-3):
+        loop = loop_for(Toy(dropout=0.0), epochs=1, clip=clip)
+        loop.run()
+        moments.append(max(float(state["exp_avg"].norm()) for state in loop.optimiser.state.values()))
+    assert moments[1] < 1e-3 < moments[0]
+
+
+def test_bf16_learns_with_float32_weights() -> None:
+    toy = Toy(dropout=0.0)
+    before = toy.figures()["loss"]
+    state = loop_for(toy, epochs=10, precision="bf16").run()
+    assert state.precision == "bf16"
+    assert all(parameter.dtype == torch.float32 for parameter in toy.model.parameters())
+    assert toy.figures()["loss"] < 0.8 * before
+
+
 def test_history_has_a_line_for_every_step() -> None:
     state: TrainingState = loop_for(Toy(), epochs=2).run()
     assert [entry["step"] for entry in state.history] == list(range(1, state.step + 1))

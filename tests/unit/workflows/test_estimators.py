@@ -16,7 +16,7 @@ LABELS = ["up", "down"] * 80
 
 
 def classifier(model: Path, **options: object) -> huiyan.TextClassifier:
-    settings = {"epochs": 6, "learning_rate": 3e-3, "max_length": 32, "batch_tokens": 256, "precision": "fp32"}
+    settings = {"epochs": 8, "learning_rate": 3e-3, "max_length": 32, "batch_tokens": 64, "precision": "fp32"}
     return huiyan.TextClassifier(str(model), **(settings | options))  # pyright: ignore (a mapping of options)
 
 

@@ -3,10 +3,9 @@ from dataclasses import replace
 import pytest
 
 from huiyan.core.errors import ConfigError, SourceError, UnknownFamilyError
-from huiyan.models.config import EncoderConfig, HeadConfig
+from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig
 from huiyan.models.families.registry import FAMILIES, family_named, family_of
 from huiyan.models.fresh import without_weights
-from huiyan.models.config import ClassifierConfig
 from huiyan.models.naming import family_names
 
 
@@ -78,7 +77,11 @@ def test_our_own_prefix_is_no_other_family() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("bert", {"position_embedding_type": "relative_key"}, "position_embedding_type = 'relative_key'.*'absolute' only"),
+        (
+            "bert",
+            {"position_embedding_type": "relative_key"},
+            "position_embedding_type = 'relative_key'.*'absolute' only",
+        ),
         ("roberta", {"is_decoder": True}, "is_decoder = True"),
         ("electra", {"add_cross_attention": True}, "add_cross_attention = True"),
         ("albert", {"position_embedding_type": "relative_key_query"}, "reads 'absolute' only"),
@@ -87,9 +90,7 @@ def test_our_own_prefix_is_no_other_family() -> None:
         ("albert", {"embedding_size": None}, "config.json has no 'embedding_size'"),
     ],
 )
-def test_variants_that_compute_something_else_are_refused(
-    name: str, change: dict[str, object], message: str
-) -> None:
+def test_variants_that_compute_something_else_are_refused(name: str, change: dict[str, object], message: str) -> None:
     family = family_named(name)
     values = {"model_type": name, **family.write(encoder(name), family.read_head({})), **change}
     with pytest.raises(SourceError, match=message):
