@@ -21,18 +21,14 @@ def require_columns(available: Sequence[str], wanted: Sequence[str], *, option: 
 def require_good_names(names: Sequence[str], *, file: str) -> list[str]:
     """The column names of a header, stripped of surrounding whitespace.
 
+    A column without a name is called after its place, ``column 1``: pandas writes its index so.
+
     Raises:
-        DataError: a name is empty or stands twice, or there are more than ``MAX_COLUMNS``.
+        DataError: a name stands twice, or there are more than ``MAX_COLUMNS``.
     """
-    stripped = [name.strip() for name in names]
+    stripped = [name.strip() or f"column {place}" for place, name in enumerate(names, start=1)]
     if len(stripped) > MAX_COLUMNS:
         raise DataError(f"{file} has {len(stripped)} columns; {MAX_COLUMNS} are the most that is read.")
-    empty = [index for index, name in enumerate(stripped, start=1) if not name]
-    if empty:
-        raise DataError(
-            f"Column {empty[0]} of {len(stripped)} in {file} has no name.",
-            hint="Name it in the header or leave it out (pandas: to_csv(..., index=False)).",
-        )
     twice = [name for name, count in Counter(stripped).items() if count > 1]
     if twice:
         shown = ", ".join(repr(name) for name in twice[:5])

@@ -42,7 +42,7 @@ class ClassificationHead(nn.Module):
         pooled = self.dropout_before_dense(self.pooling(rows, packed))
         if self.dense is not None:
             pooled = self.activation(self.dense(pooled))
-        return self.output(pooled)
+        return self.output(self.dropout(pooled))
 
 
 class SequenceClassifier(nn.Module):

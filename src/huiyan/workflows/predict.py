@@ -145,7 +145,6 @@ def _stream(
     columns = answering.artifact.manifest.text_columns
     nothing = dict.fromkeys(answering.columns)
     answered = 0
-    # Somebody may be waiting at the other end of a pipe; a file can be taken in larger chunks.
     rows = table.rows()
     for chunk in iter(lambda: list(itertools.islice(rows, CHUNK_ROWS)), []):
         texts = [_text(row, columns, rejected) for row in chunk]

@@ -21,16 +21,16 @@ def check_out(out: Path, *, resume: bool, overwrite: bool) -> None:
         raise OutputError("--resume goes on and --overwrite starts again: give one of them.")
     if out.exists() and not out.is_dir():
         raise OutputError(f"--out {out} is a file; it must be a folder.", hint="Name another folder.")
-    if not out.exists() or not any(out.iterdir()) or resume:
+    if not out.exists() or not any(out.iterdir()):
         return
-    if not overwrite:
+    if not (resume or overwrite):
         raise OutputError(
             f"--out {out} exists already.",
             hint="Use --resume to go on with it, --overwrite to replace it, or name another folder.",
         )
     if not (out / RUN).is_file():
         raise OutputError(
-            f"--out {out} holds files that no run of Huiyan wrote, so --overwrite leaves it alone.",
+            f"--out {out} holds files that no run of Huiyan wrote, so it is left alone.",
             hint="Name another folder, or empty that one yourself.",
         )
 

@@ -24,9 +24,10 @@ def test_names_are_stripped():
     assert require_good_names([" text", "label "], file="a.csv") == ["text", "label"]
 
 
-def test_an_empty_name_is_counted_out():
-    with pytest.raises(DataError, match=r"Column 1 of 3 in a\.csv has no name.*index=False"):
-        require_good_names(["", "text", "label"], file="a.csv")
+def test_a_column_without_a_name_is_called_after_its_place():
+    assert require_good_names(["", "text", " "], file="a.csv") == ["column 1", "text", "column 3"]
+    with pytest.raises(DataError, match="more than one column named 'column 1'"):
+        require_good_names(["", "column 1"], file="a.csv")
 
 
 def test_names_that_stand_twice_are_named():

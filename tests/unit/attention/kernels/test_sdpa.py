@@ -30,6 +30,21 @@ def test_blind_rows_give_zero_and_finite_gradients(mask: Mask) -> None:
         assert gradient.isfinite().all()
 
 
+def test_backends_are_never_asked_about_blind_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some of them answer NaN, forwards or backwards, as the softmax of -inf alone does here."""
+
+    def naive(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, attn_mask: torch.Tensor, **_: object
+    ) -> torch.Tensor:
+        return (q @ k.mT).masked_fill(~attn_mask, -torch.inf).softmax(-1) @ v
+
+    monkeypatch.setattr(sdpa, "scaled_dot_product_attention", naive)
+    leaves = [torch.randn(1, 2, n, 8, requires_grad=True) for n in (5, 3, 3)]
+    out = sdpa.attend_dense(*leaves, mask=Causal(), scale=1.0)
+    assert not out[:, :, :2].any()
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(out.sum(), leaves))
+
+
 def test_no_tensor_is_made_for_the_plain_causal_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Causal, "allowed", lambda *_: pytest.fail("a mask of q × k was made"))
     x = torch.randn(1, 1, 4, 8)
