@@ -15,10 +15,9 @@ run() {
 }
 
 run train examples/data/reviews.train.csv --test examples/data/reviews.test.csv \
-    --text title --text review --label sentiment --out "$out" --overwrite
-run predict "$out" "Lovely fabric and it fits perfectly, I wear it every week."
-run predict "$out" "The seams came apart after one wash."
-run predict "$out" "The colour is nice, but the sleeves are too short."
+    --text title --text review --label sentiment --epochs 2 --out "$out" --overwrite
+run predict "$out" "Lovely fabric and it fits perfectly, I wear it every week." \
+    "The seams came apart after one wash." "The colour is nice, but the sleeves are too short."
 
 cat <<END
 

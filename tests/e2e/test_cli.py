@@ -1,7 +1,9 @@
 """The command line as a user meets it: real processes, exit statuses, one line for every mistake."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -111,6 +113,23 @@ def test_a_reader_that_has_seen_enough_is_no_error(
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(timeout=60) == 0
+
+
+def test_a_terminal_gets_a_table(tiny_run: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [*HUIYAN, "predict", str(tiny_run), "good [red]dress[/red]", "bad poor dress"]
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL) as process:
+        os.close(theirs)
+        shown = b""
+        # Reading the end of a terminal whose other side is closed is an error on Linux.
+        with contextlib.suppress(OSError):
+            while part := os.read(ours, 4096):
+                shown += part
+        os.close(ours)
+        assert process.wait(timeout=60) == 0
+    lines = shown.decode().splitlines()
+    assert lines[0].split() == ["text", "prediction", "probability"]
+    assert "good [red]dress[/red]" in lines[1] and "positive" in lines[1] and "negative" in lines[2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from huiyan.core.errors import ConfigError
+from huiyan.workflows.wording import printable
 
 
 def predict(
@@ -64,5 +66,5 @@ def predict(
         table.add_column(name, overflow="ellipsis" if name == "text" else "fold", max_width=60)
     for text, answer in zip(texts, answers, strict=True):
         shown = (f"{value:.3f}" if isinstance(value, float) else str(value) for value in answer.values())
-        table.add_row(text.replace("[", "\\["), *(value.replace("[", "\\[") for value in shown))
+        table.add_row(*(Text(printable(cell)) for cell in (text, *shown)))
     Console().print(table)

@@ -43,13 +43,13 @@ def train(
     from huiyan.workflows.train import train as train_workflow
 
     run = TrainRun(file=file, out=out, data=data, model=model, training=training)
-    messages = Console(stderr=True)
-    report = train_workflow(run, reporter=progress_for(messages), resume=resume, overwrite=overwrite)
+    reporter = progress_for(Console(stderr=True))
+    report = train_workflow(run, reporter=reporter, resume=resume, overwrite=overwrite)
     if report is None:
-        messages.print(f"\nInterrupted. {out} holds the best model so far; the same command with --resume goes on.")
+        reporter.note(f"Interrupted. {out} holds the best model so far; the same command with --resume goes on.")
         return 130
     if json is not None:
         write_json(json, report)
     Console().print(terminal_summary(report))
-    messages.print(f"Model, report.html and model card: {out}", highlight=False)
+    reporter.note(f"\nModel, report.html and model card: {out}")
     return 0

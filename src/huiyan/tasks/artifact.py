@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from huiyan.core.config import Config
 from huiyan.core.decision import Decision
-from huiyan.core.errors import ArtifactError, ConfigError
+from huiyan.core.errors import ArtifactError, ConfigError, WeightsError
 from huiyan.core.files import sha256_of, write_json
 from huiyan.models.checkpoint import load_classifier, save_classifier
 from huiyan.models.classifier import SequenceClassifier
@@ -137,4 +137,21 @@ class Artifact:
                 f"{MANIFEST} names {len(manifest.classes)}.",
                 hint="Restore the folder from where it was trained.",
             )
-        return cls(model.to(device).eval(), Tokenizer.from_folder(folder), manifest)
+        tokenizer = Tokenizer.from_folder(folder)
+        check_vocabulary(tokenizer, model, str(folder))
+        return cls(model.to(device).eval(), tokenizer, manifest)
+
+
+def check_vocabulary(tokenizer: Tokenizer, model: SequenceClassifier, where: str) -> None:
+    """Check that the model has a vector for every id the tokenizer can give.
+
+    Raises:
+        WeightsError: it has fewer.
+    """
+    rows = model.config.encoder.vocab_size
+    if tokenizer.vocab_size > rows:
+        raise WeightsError(
+            f"The tokenizer of {where} has {tokenizer.vocab_size} pieces, its model vectors for {rows}: "
+            "they do not belong together.",
+            hint="Fetch the model again, or restore its tokenizer.json.",
+        )

@@ -18,7 +18,7 @@ from huiyan.data.examples import Examples
 from huiyan.evaluation.metrics import classification_scores
 from huiyan.models.checkpoint import build_classifier
 from huiyan.models.sources import ModelSource
-from huiyan.tasks.artifact import Artifact, Manifest
+from huiyan.tasks.artifact import Artifact, Manifest, check_vocabulary
 from huiyan.tasks.classify import ClassificationObjective, balanced_weights, logits_of
 from huiyan.text.tokenise import Tokenizer
 from huiyan.training.config import TrainingConfig
@@ -78,6 +78,7 @@ def fit_classifier(
         pooling=model_config.pooling,
         seed=derive_seed(training.seed, "head"),
     )
+    check_vocabulary(tokenizer, model, source.name)
     device = pick_device(training.device)
     model.to(device)
     max_length = min(model_config.max_length, model.config.encoder.max_length)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from huiyan.core.errors import DataError
+from huiyan.data.blocks import text_key
 from huiyan.data.examples import Examples, read_examples
 from huiyan.data.quality import check_usable
 from huiyan.data.rejected import RejectedRows
@@ -119,6 +120,7 @@ def read_tables(file: str, data: DataConfig, *, seed: int, folder: Path, say: Ca
                 read[path] = _read(path, data, rejected, say)
                 given[name] = with_known_labels(read[path], set(known.labels), rejected, path)
     splits = _split(known, given, seed=seed, warnings=warnings)
+    warnings.extend(_leaks(splits))
     for name in ("validation", "test"):
         if len(splits[name]) == 0:
             raise DataError(
@@ -175,6 +177,20 @@ def _split(known: Examples, given: dict[str, Examples], *, seed: int, warnings: 
         "test": known.take(splits.test),
     }
     return own | given
+
+
+def _leaks(splits: dict[str, Examples]) -> list[str]:
+    """What given files share with the training rows; our own splits share nothing."""
+    trained = {text_key(text) for text in splits["train"].texts}
+    leaks: list[str] = []
+    for name in ("validation", "test"):
+        shared = sum(text_key(text) in trained for text in splits[name].texts)
+        if shared:
+            leaks.append(
+                f"{shared} of the {len(splits[name])} {name} texts are training texts as well, so the {name} figures "
+                "flatter the model."
+            )
+    return leaks
 
 
 def joined(first: Examples, second: Examples) -> Examples:

@@ -55,7 +55,7 @@ def train(
     with tempfile.TemporaryDirectory(prefix="huiyan-") as waiting:
         tables = read_tables(run.file, run.data, seed=run.training.seed, folder=Path(waiting), say=say.note)
         source = fetch_model(run.model.model, revision=run.model.revision)
-        say.note(f"model: {source.name} ({source.licence or 'licence not stated'}). {source.origin}")
+        say.note(f"model: {source.name} {source.revision or ''} ({source.licence or 'licence not stated'})")
         checkpoints = run_folder.begin(out, overwrite=overwrite)
         tables.write(out)
     described = _describe(run, tables)

@@ -104,6 +104,15 @@ def test_classes_and_weights_must_belong_together(copied_run: Path) -> None:
         Artifact.load(copied_run)
 
 
+def test_tokenizer_and_weights_must_belong_together(copied_run: Path) -> None:
+    path = copied_run / "tokenizer.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["model"]["vocab"] |= {f"new{number}": 29 + number for number in range(9)}
+    path.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(WeightsError, match=r"tokenizer of .* has 38 pieces, its model vectors for 29"):
+        Artifact.load(copied_run)
+
+
 def test_another_task_is_refused(copied_run: Path) -> None:
     change_manifest(copied_run, task="tag")
     with pytest.raises(ArtifactError, match="is for the task 'tag'"):

@@ -122,6 +122,15 @@ def test_given_files_are_respected_and_test_never_validates(
     assert report is not None and report["data"]["splits"] == {"train": 90, "validation": 20, "test": 10}
 
 
+def test_texts_in_both_files_are_said(
+    tiny_model: Path, tiny_options: Options, write_reviews: Write, tmp_path: Path
+) -> None:
+    file = write_reviews(tmp_path / "r.csv", 60)
+    report = train(tiny_options(file, tiny_model, tmp_path / "out", data={"test": str(file)}, epochs=1))
+    assert report is not None
+    assert any("of the 60 test texts are training texts as well" in warning for warning in report["warnings"])
+
+
 def test_groups_stay_together(tiny_model: Path, tiny_options: Options, write_reviews: Write, tmp_path: Path) -> None:
     file = write_reviews(tmp_path / "r.csv", 210)
     train(tiny_options(file, tiny_model, tmp_path / "out", data={"group": "shop"}, epochs=1))
