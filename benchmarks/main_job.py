@@ -6,7 +6,8 @@ Every engine gets the same weights (all-MiniLM-L6-v2), the same texts (title, li
 the same number of epochs and a process of its own; engines take turns. The peer is what most people write: batches of
 32 padded to the longest, AdamW at 5e-5 (the Trainer's default) with linear decay, bf16 autocast where ours uses bf16,
 sorted by length within the epoch so that it pays the least for padding. It trains on all 2,900 rows, ours on nine
-tenths of them, since ours keeps validation rows to pick its checkpoint by. Time is training alone, without loading.
+tenths of them, since ours keeps validation rows to pick its checkpoint by: speed is therefore compared in rows trained
+per second of training steps. Ours spends some seconds more on its validations; loading and the test are left out.
 """
 
 import argparse
@@ -61,6 +62,7 @@ def ours(seed: int, epochs: int) -> dict[str, Any]:
         "accuracy": report["test"]["metrics"]["accuracy"]["value"],
         "macro_f1": report["test"]["metrics"]["macro_f1"]["value"],
         "train_s": report["training"]["seconds"],
+        "rows_per_s": report["data"]["splits"]["train"] * report["training"]["epochs"] / report["training"]["seconds"],
         "peak_mb": peak_memory_bytes(CPU) / 1e6,
         "tfidf_accuracy": baseline["metrics"]["accuracy"]["value"],
         "tfidf_macro_f1": baseline["metrics"]["macro_f1"]["value"],
@@ -112,6 +114,7 @@ def peer(seed: int, epochs: int) -> dict[str, Any]:
         "accuracy": float(accuracy_score(test_labels, predictions)),
         "macro_f1": float(f1_score(test_labels, predictions, average="macro")),
         "train_s": seconds,
+        "rows_per_s": len(texts) * epochs / seconds,
         "peak_mb": peak_memory_bytes(CPU) / 1e6,
     }
 
@@ -142,14 +145,15 @@ def main() -> None:
             runs[engine].append(result)
             print(seed, engine, result, flush=True)
     ratio = statistics.median(
-        theirs["train_s"] / own["train_s"] for own, theirs in zip(runs["huiyan"], runs["transformers"], strict=True)
+        own["rows_per_s"] / theirs["rows_per_s"]
+        for own, theirs in zip(runs["huiyan"], runs["transformers"], strict=True)
     )
     for engine, results in runs.items():
         means = {
-            key: float(np.mean([result[key] for result in results])) for key in ("accuracy", "macro_f1", "train_s")
+            key: float(np.mean([result[key] for result in results])) for key in ("accuracy", "macro_f1", "rows_per_s")
         }
         print(engine, {key: round(value, 3) for key, value in means.items()})
-    print(f"training time, transformers / huiyan: {ratio:.2f}")
+    print(f"training speed, huiyan / transformers: {ratio:.2f}")
     if arguments.json:
         described = {
             "date": datetime.now(UTC).date().isoformat(),
@@ -158,7 +162,7 @@ def main() -> None:
             "epochs": arguments.epochs,
             "seeds": arguments.seeds,
             "runs": runs,
-            "train_time_ratio": round(ratio, 3),
+            "speed_ratio": round(ratio, 3),
         }
         arguments.json.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 

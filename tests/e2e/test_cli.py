@@ -61,6 +61,53 @@ def test_train_predict_and_evaluate(
     assert json.loads((tmp_path / "figures.json").read_text())["test"]["rows"] == 120
 
 
+def test_standard_input_does_for_a_file(
+    huiyan: Command, tiny_model: Path, write_reviews: Callable[..., Path], tmp_path: Path
+) -> None:
+    table = write_reviews(tmp_path / "r.csv", 120).read_text(encoding="utf-8")
+    more = write_reviews(tmp_path / "more.csv", 60, seed=1).read_text(encoding="utf-8")
+    options = ["--text", "review", "--label", "sentiment", "--model", tiny_model, "--epochs", "1", "--device", "cpu"]
+    trained = huiyan("train", "-", *options, "--out", "run", stdin=table)
+    assert trained.returncode == 0, trained.stderr
+    report = json.loads((tmp_path / "run/report.json").read_text(encoding="utf-8"))
+    assert report["data"]["files"]["train"] == "-" and report["data"]["rows_used"] == 120
+
+    for name in ("validation", "test"):
+        tested = huiyan("train", "r.csv", *options, f"--{name}", "-", "--out", f"run-{name}", stdin=more)
+        assert tested.returncode == 0, tested.stderr
+        report = json.loads((tmp_path / f"run-{name}/report.json").read_text(encoding="utf-8"))
+        assert report["data"]["files"][name] == "-" and report["data"]["splits"][name] == 60
+
+    evaluated = huiyan("evaluate", "run", "-", "--json", "figures.json", stdin=more)
+    assert evaluated.returncode == 0, evaluated.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    assert figures["file"] == "-" and figures["test"]["rows"] == 60
+
+    answered = huiyan("predict", "run", "--file", "-", "--out", "-", stdin=more)
+    assert answered.returncode == 0, answered.stderr
+    assert len(answered.stdout.splitlines()) == 60
+
+
+@pytest.mark.timeout(60)
+def test_a_live_pipe_is_answered_row_by_row(tiny_run: Path) -> None:
+    command = [*HUIYAN, "predict", str(tiny_run), "--file", "-", "--out", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for text, prediction in (("good lovely dress", "positive"), ("bad poor dress", "negative")):
+            process.stdin.write(json.dumps({"review": text}) + "\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["prediction"] == prediction
+        process.stdin.close()
+        assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("text", ["-5 stars", "-good", "--json", "--debug", "-"])
+def test_a_text_may_begin_with_a_hyphen_after_two(huiyan: Command, tiny_run: Path, text: str) -> None:
+    answered = huiyan("predict", tiny_run, "--", text)
+    assert answered.returncode == 0, answered.stderr
+    assert json.loads(answered.stdout)["text"] == text
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -74,7 +121,13 @@ def test_train_predict_and_evaluate(
         (["train", "none.csv", "--text", "a", "--label", "b", "--out", "o"], "none.csv"),
         (["predict", "nowhere", "text"], "nowhere"),
         (["predict", "nowhere"], "Give either texts or --file"),
+        (["predict", "nowhere", "-5 stars"], "put -- before the texts: huiyan predict RUN -- TEXT"),
+        (["predict", "nowhere", "-"], "For standard input say --file -"),
+        (["predict", "nowhere", ""], "Text 1 of 1 is blank"),
+        (["predict", "nowhere", "text", "--out", "f.csv"], "--out goes with --file"),
+        (["predict", "nowhere", "text", "--overwrite"], "--overwrite goes with --file"),
         (["evaluate", "nowhere", "r.csv"], "nowhere"),
+        (["train", "-", "--text", "a", "--label", "b", "--out", "o", "--epochs", "-"], 'convert "-" into int'),
     ],
 )
 def test_a_users_mistake_is_one_line_and_status_2(huiyan: Command, words: list[str], message: str) -> None:
@@ -82,6 +135,30 @@ def test_a_users_mistake_is_one_line_and_status_2(huiyan: Command, words: list[s
     assert ended.returncode == 2
     assert message in ended.stderr and ended.stderr.startswith("huiyan: ")
     assert ended.stderr.count("\n") == 1 and ended.stdout == ""
+
+
+@pytest.mark.parametrize("place", ["a-file/figures.json", "a-folder"])
+def test_a_place_for_json_that_cannot_be_written_is_refused_before_the_work(
+    huiyan: Command, tiny_run: Path, write_reviews: Callable[..., Path], tmp_path: Path, place: str
+) -> None:
+    write_reviews(tmp_path / "r.csv", 60)
+    (tmp_path / "a-file").write_text("mine")
+    (tmp_path / "a-folder").mkdir()
+    trained = huiyan("train", "r.csv", "--text", "review", "--label", "sentiment", "--out", "run", "--json", place)
+    evaluated = huiyan("evaluate", tiny_run, "r.csv", "--json", place)
+    for ended in (trained, evaluated):
+        assert ended.returncode == 2 and ended.stdout == ""
+        assert ended.stderr.startswith(f"huiyan: --json {place} cannot be written") and ended.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_set_aside_are_listed_where_asked(huiyan: Command, tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("review,sentiment\ngood,positive\nbad,negative\nodd,mixed\n")
+    assert "--rejected FILE lists them" in huiyan("evaluate", tiny_run, "r.csv").stderr
+    ended = huiyan("evaluate", tiny_run, "r.csv", "--rejected", "aside.jsonl")
+    assert ended.returncode == 0 and "listed in aside.jsonl" in ended.stderr
+    (row,) = [json.loads(line) for line in (tmp_path / "aside.jsonl").read_text().splitlines()]
+    assert (row["file"], row["line"]) == ("r.csv", 4) and row["reason"].startswith("label not among")
 
 
 @pytest.mark.parametrize(

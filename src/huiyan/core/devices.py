@@ -58,6 +58,14 @@ def multiplies_bf16(device: torch.device) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done what it was given, so that a clock can be read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def peak_memory_bytes(device: torch.device) -> int:
     """The most memory this process has held: GPU memory on a GPU, else resident memory, in bytes."""
     if device.type == "cuda":

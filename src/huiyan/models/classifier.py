@@ -70,5 +70,5 @@ class SequenceClassifier(nn.Module):
         Layers that share weights are one group, at their place among the distinct layers.
         """
         stack = self.encoder.stack
-        modules = [self.encoder.embeddings, *stack.layers, self.head]
+        modules = [self.encoder.embeddings, *stack.layers, nn.ModuleList([stack.final_norm, self.head])]
         return [list(module.parameters()) for module in modules]

@@ -12,6 +12,11 @@ _SHOWN = 4  # names in a message
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # old files hold them; they are 0, 1, 2 … and 0s
 _OLD_ENDINGS = {"gamma": "weight", "beta": "bias"}  # of LayerNorm, in files converted from TensorFlow
 
+OTHER_MODELS = (
+    "They do not belong together. Fetch the model again, or name another one: a folder, package:NAME, or owner/name on "
+    "the hub (HF_ENDPOINT names a mirror)."
+)
+
 
 def family_names(parameters: Iterable[str], config: EncoderConfig, family: Family) -> dict[str, str]:
     """The name of every parameter of a ``SequenceClassifier`` in the family's files.
@@ -60,7 +65,7 @@ def refuse_unknown(names: Collection[str], where: str) -> None:
     if names:
         raise WeightsError(
             f"{where} has weights that the model of its config.json does not: {_listed(names)}.",
-            hint="Do config.json and the weights belong together?",
+            hint=OTHER_MODELS,
         )
 
 
@@ -73,7 +78,7 @@ def refuse_missing(names: Collection[str], where: str) -> None:
     if names:
         raise WeightsError(
             f"{where} lacks weights that the model of its config.json needs: {_listed(names)}.",
-            hint="Do config.json and the weights belong together?",
+            hint=OTHER_MODELS,
         )
 
 
@@ -93,7 +98,7 @@ def check_shapes(model: nn.Module, weights: Mapping[str, Tensor], names: Mapping
             raise WeightsError(
                 f"{names[ours]} in {where} has the shape {tuple(weights[ours].shape)}, and the model of its "
                 f"config.json needs {tuple(parameter.shape)}.",
-                hint="Do config.json and the weights belong together?",
+                hint=OTHER_MODELS,
             )
 
 

@@ -5,7 +5,7 @@ beside them says what the model is for. Nothing in the folder is ever unpickled.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,17 +14,23 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from huiyan.core.config import Config
+from huiyan.core.config import Config, require
 from huiyan.core.decision import Decision
-from huiyan.core.errors import ArtifactError, ConfigError, WeightsError
+from huiyan.core.errors import ArtifactError, ConfigError, OutputError, WeightsError
 from huiyan.core.files import sha256_of, write_json
-from huiyan.models.checkpoint import load_classifier, save_classifier
+from huiyan.models.checkpoint import CONFIG_FILE, load_classifier, read_class_names, save_classifier
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.tasks.classify import logits_of
 from huiyan.text.tokenise import Tokenizer
 
 FORMAT = 1
 MANIFEST = "huiyan.json"
+# How the name of a class becomes the label again that ``str`` made it from.
+_LABEL_OF_NAME: dict[str, Callable[[str], str | int | bool]] = {
+    "text": str,
+    "integer": int,
+    "boolean": lambda name: name == "True",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +38,8 @@ class Manifest(Config):
     """``huiyan.json``: what the model is for and how its logits become answers.
 
     Args:
-        classes: labels in the order of the logits.
+        classes: names of the labels in the order of the logits.
+        label_kind: what the labels were before they were named: ``text``, ``integer`` or ``boolean``.
         text_columns: columns whose texts are joined to make the input.
         label_column: the column that held the label.
         max_length: tokens a text is cut to, special tokens included.
@@ -58,6 +65,18 @@ class Manifest(Config):
     origin: str
     data_fingerprint: str
     weights_sha256: str = ""
+    label_kind: str = "text"
+
+    def __post_init__(self) -> None:
+        kinds = tuple(_LABEL_OF_NAME)
+        require(self.label_kind in kinds, "label_kind", "one of " + ", ".join(kinds), self.label_kind)
+        fits = isinstance(self.classes, tuple) and all(_names_a(self.label_kind, name) for name in self.classes)
+        require(fits, "classes", f"{self.label_kind} labels", self.classes)
+
+    @property
+    def labels(self) -> list[str | int | bool]:
+        """The labels as they were in training, in the order of the logits."""
+        return [_LABEL_OF_NAME[self.label_kind](name) for name in self.classes]
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -112,8 +131,19 @@ class Artifact:
         return self.manifest.decision.probabilities(self.logits(texts))
 
     def save(self, folder: Path) -> None:
-        """Write the folder; ``huiyan.json`` last, so that a folder that has it is whole."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write the folder; ``huiyan.json`` last, so that a folder that has it is whole.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # That of an earlier model would vouch for the files of two models, were this cut short.
+            (folder / MANIFEST).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{folder} cannot be written: {error.strerror or error}.", hint="Name another folder."
+            ) from error
         save_classifier(self.model, folder, class_names=self.manifest.classes)
         self.tokenizer.save(folder)
         values = self.manifest.to_dict() | {"weights_sha256": sha256_of(folder / "model.safetensors")}
@@ -137,6 +167,13 @@ class Artifact:
                 f"{MANIFEST} names {len(manifest.classes)}.",
                 hint="Restore the folder from where it was trained.",
             )
+        for number, (theirs, ours) in enumerate(zip(read_class_names(folder), manifest.classes, strict=True)):
+            if theirs != ours:
+                raise ArtifactError(
+                    f"{folder} does not belong together: class {number} is {theirs!r} in {CONFIG_FILE} "
+                    f"and {ours!r} in {MANIFEST}.",
+                    hint="Restore the folder from where it was trained.",
+                )
         tokenizer = Tokenizer.from_folder(folder)
         check_vocabulary(tokenizer, model, str(folder))
         return cls(model.to(device).eval(), tokenizer, manifest)
@@ -155,3 +192,10 @@ def check_vocabulary(tokenizer: Tokenizer, model: SequenceClassifier, where: str
             "they do not belong together.",
             hint="Fetch the model again, or restore its tokenizer.json.",
         )
+
+
+def _names_a(kind: str, name: Any) -> bool:
+    try:
+        return str(_LABEL_OF_NAME[kind](name)) == name
+    except (TypeError, ValueError):
+        return False

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,6 +63,12 @@ class ClassificationObjective:
     def describe(self, rows: Sequence[int]) -> list[str]:
         """Where rows came from."""
         return [self._sources[row] for row in rows]
+
+
+def class_indices(labels: Sequence[str], classes: Sequence[str]) -> Int[np.ndarray, " n"]:
+    """The place of each label among the classes, `n`. Every label must be one of them."""
+    places = {name: place for place, name in enumerate(classes)}
+    return np.array([places[label] for label in labels], dtype=np.int64)
 
 
 def balanced_weights(labels: Sequence[int], n_classes: int) -> Float[np.ndarray, " c"]:

@@ -1,6 +1,6 @@
 """Which script a text is written in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # Unicode 16: CJK Unified Ideographs with extension A, compatibility ideographs, and the planes given to Han alone.
 _HAN = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
@@ -23,3 +23,8 @@ def han_share(texts: Iterable[str]) -> float:
         letters += len(alphabetic)
         han += sum(map(is_han, alphabetic))
     return han / letters if letters else 0.0
+
+
+def mostly_han(texts: Sequence[str]) -> bool:
+    """Whether texts are to be treated as Chinese: over 30 % of the letters in the first 2,000 are Han."""
+    return han_share(texts[:2000]) > 0.3

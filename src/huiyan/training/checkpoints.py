@@ -1,7 +1,7 @@
 """The state of a run on disk: one safetensors file, whole or not there, nothing pickled."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from huiyan.core.errors import ArtifactError
 from huiyan.core.files import atomic_path
 
 FORMAT = "1"
+STATE = "state.json"
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -39,8 +40,10 @@ def set_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Write tensors and a JSON state into one file, atomically."""
+    # A tensor of bytes and not the header's metadata, which safetensors limits: a history has a line for every step.
+    text = torch.frombuffer(bytearray(json.dumps(state, allow_nan=False).encode()), dtype=torch.uint8)
     with atomic_path(path) as temporary:
-        save_file(dict(tensors), temporary, metadata={"format": FORMAT, "state": json.dumps(state, allow_nan=False)})
+        save_file({**tensors, STATE: text}, temporary, metadata={"format": FORMAT})
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -49,10 +52,24 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ArtifactError: the file is damaged, or of another format.
     """
+    tensors = _read(path, None)
+    return tensors, _state_of(tensors.pop(STATE))
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state alone.
+
+    Raises:
+        ArtifactError: the file is damaged, or of another format.
+    """
+    return _state_of(_read(path, {STATE})[STATE])
+
+
+def _read(path: Path, wanted: Collection[str] | None) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping, has only keys()
+            tensors = {name: file.get_tensor(name) for name in (file.keys() if wanted is None else wanted)}
     except (SafetensorError, OSError) as error:
         raise ArtifactError(
             f"The checkpoint {path} cannot be read: {error}.", hint="Start again with --overwrite."
@@ -62,7 +79,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"The checkpoint {path} has format {metadata.get('format')!r}; this version reads {FORMAT!r}.",
             hint="Start again with --overwrite, or use the version of Huiyan that wrote it.",
         )
-    return tensors, json.loads(metadata["state"])
+    return tensors
+
+
+def _state_of(text: Tensor) -> dict[str, Any]:
+    return json.loads(bytes(text.tolist()))
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from huiyan.core.devices import resolve_precision
+from huiyan.core.devices import resolve_precision, wait_for
 from huiyan.core.errors import ConfigError, NonFiniteLossError
 from huiyan.core.files import write_json
 from huiyan.core.seeds import derive_seed
@@ -22,6 +23,8 @@ from huiyan.training.plan import Step, count_steps, steps_in_time, steps_of_epoc
 from huiyan.training.precision import autocast, gradient_scaler
 from huiyan.training.progress import Reporter
 from huiyan.training.schedules import learning_rate_factor
+
+_START_AGAIN = "start again with a lower --learning-rate, or with --precision fp32, and --overwrite."
 
 
 class Objective(Protocol):
@@ -131,18 +134,24 @@ class TrainingLoop:
             NonFiniteLossError: the loss or the gradient became NaN or infinite; names the step and the rows.
             ConfigError: the checkpoint to resume from is of another configuration or other data.
         """
+        try:
+            self._run(resume=resume)
+        finally:
+            # Whatever ended the run. Before the first validation there is no best yet: what was learned is kept.
+            if self.best_weights is not None:
+                checkpoints.set_weights(self.model, self.best_weights)
+        return self.state
+
+    def _run(self, *, resume: bool) -> None:
         with _own_randomness(self.device):
             torch.manual_seed(derive_seed(self.config.seed, "training"))
             if not (resume and self._restore()):
                 self.state.total_steps = self._plan_steps()
             # A run that stopped early and was killed while it was being judged has no step left to do.
             if not self.state.stopped_early:
-                with stop_between_steps() as stop:
+                # Without a folder nothing could go on later: Ctrl-C then is what it is everywhere else.
+                with stop_between_steps() if self.folder else nullcontext(StopRequest()) as stop:
                     self._train(stop)
-        # Interrupted before the first validation there is no best yet: what was learned so far is kept.
-        if self.best_weights is not None:
-            checkpoints.set_weights(self.model, self.best_weights)
-        return self.state
 
     def _train(self, stop: StopRequest) -> None:
         state, saved_at = self.state, time.monotonic()
@@ -211,8 +220,7 @@ class TrainingLoop:
         raise NonFiniteLossError(
             f"The {what} became {value} at step {number}, in the batch with the rows {', '.join(rows[:5])}"
             f"{' …' if len(rows) > 5 else ''}.{kept}",
-            hint="Look at those rows, lower --learning-rate, or use --precision fp32; "
-            "--resume goes on from the last checkpoint.",
+            hint=f"Look at those rows; {_START_AGAIN}",
         )
 
     def _record(self, loss: float, rate: float) -> None:
@@ -243,7 +251,7 @@ class TrainingLoop:
         if not math.isfinite(figures["loss"]):
             raise NonFiniteLossError(
                 f"The validation loss became {figures['loss']} after step {number}.",
-                hint="Lower --learning-rate, or use --precision fp32; --resume goes on from the last checkpoint.",
+                hint=_START_AGAIN[0].upper() + _START_AGAIN[1:],
             )
         state.history[-1]["validation_loss"] = figures["loss"]
         state.history[-1]["validation"] = {name: value for name, value in figures.items() if name != "loss"}
@@ -252,8 +260,9 @@ class TrainingLoop:
         if best:
             state.best_value, state.best_step, state.stale = value, number, 0
             self.best_weights = checkpoints.weights_of(self.model)
-            if self.best_path is not None:
-                checkpoints.write_checkpoint(self.best_path, self.best_weights, {"step": number, "value": value})
+            if self.folder is not None:
+                state_of_best = {"step": number, "value": value}
+                checkpoints.write_checkpoint(self._best_path(self.folder), self.best_weights, state_of_best)
         else:
             state.stale += 1
             state.stopped_early = 0 < self.config.patience <= state.stale
@@ -264,13 +273,12 @@ class TrainingLoop:
         """The checkpoint that ``--resume`` goes on from."""
         return None if self.folder is None else self.folder / "last.safetensors"
 
-    @property
-    def best_path(self) -> Path | None:
-        """The best weights so far."""
-        return None if self.folder is None else self.folder / "best.safetensors"
+    def _best_path(self, folder: Path) -> Path:
+        # Named by its step: the state in last.safetensors finds the best it knew, whenever the process was killed.
+        return folder / f"best-{self.state.best_step}.safetensors"
 
     def _save(self) -> None:
-        if self.last_path is None:
+        if self.folder is None or self.last_path is None:
             return
         tensors = {f"model.{name}": tensor for name, tensor in checkpoints.weights_of(self.model).items()}
         tensors |= checkpoints.optimiser_tensors(self.optimiser, self.names)
@@ -279,12 +287,20 @@ class TrainingLoop:
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
         state = {"state": asdict(self.state), "scaler": self.scaler.state_dict(), "identity": self.identity}
         checkpoints.write_checkpoint(self.last_path, tensors, state)
+        for path in self.folder.glob("best-*.safetensors"):
+            if path != self._best_path(self.folder):
+                path.unlink()
 
-    def _restore(self) -> bool:
-        """Take up the last checkpoint; False when there is none."""
-        if self.last_path is None or not self.last_path.exists():
-            return False
-        tensors, saved = checkpoints.read_checkpoint(self.last_path)
+    def check_identity(self) -> None:
+        """Check that the last checkpoint, if there is one, is of this configuration and this data.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        if self.last_path is not None and self.last_path.exists():
+            self._check_identity(checkpoints.read_state(self.last_path))
+
+    def _check_identity(self, saved: dict[str, Any]) -> None:
         differing = [key for key, value in self.identity.items() if saved["identity"].get(key) != value]
         if differing:
             key = differing[0]
@@ -292,6 +308,13 @@ class TrainingLoop:
                 f"This run was started with {key} = {saved['identity'].get(key)}, and now has {self.identity[key]}.",
                 hint="Use the same options and data to --resume, or start again with --overwrite.",
             )
+
+    def _restore(self) -> bool:
+        """Take up the last checkpoint; False when there is none."""
+        if self.folder is None or self.last_path is None or not self.last_path.exists():
+            return False
+        tensors, saved = checkpoints.read_checkpoint(self.last_path)
+        self._check_identity(saved)
         self.state = TrainingState(**saved["state"])
         self.state.interrupted = False
         weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
@@ -301,8 +324,8 @@ class TrainingLoop:
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
-        if self.state.best_step and self.best_path is not None and self.best_path.exists():
-            self.best_weights, _ = checkpoints.read_checkpoint(self.best_path)
+        if self.state.best_step:
+            self.best_weights, _ = checkpoints.read_checkpoint(self._best_path(self.folder))
         self.reporter.note(f"going on from step {self.state.step} of {self.state.total_steps}")
         return True
 
@@ -325,24 +348,23 @@ class TrainingLoop:
         if self.config.max_minutes is None:
             return wanted
         self.model.train()
-        randomness = torch.get_rng_state()
 
         def run_batch(batch: list[int]) -> None:
             with autocast(self.state.precision, self.device):
                 loss = self.objective.loss_sum(batch)
             loss.backward()
             self.optimiser.zero_grad(set_to_none=True)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+            wait_for(self.device)
 
-        fitting = steps_in_time(
-            run_batch,
-            self._steps(0),
-            self.objective.lengths,
-            validation_tokens=self.validation.tokens,
-            minutes=self.config.max_minutes,
-        )
-        torch.set_rng_state(randomness)
+        # How many batches are timed depends on the clock; the dropout they draw must not shift the run's.
+        with _own_randomness(self.device):
+            fitting = steps_in_time(
+                run_batch,
+                self._steps(0),
+                self.objective.lengths,
+                validation_tokens=self.validation.tokens,
+                minutes=self.config.max_minutes,
+            )
         total = min(wanted, fitting)
         self.reporter.note(
             f"{total} of the {wanted} steps of {self.config.epochs} epochs fit into {self.config.max_minutes:g} min"

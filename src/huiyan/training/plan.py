@@ -72,7 +72,8 @@ def steps_in_time(
         run_batch: one forward and backward pass over rows, which must leave no trace.
         steps: the steps of the first epoch; later epochs are taken to cost the same.
         lengths: tokens in each training row.
-        validation_tokens: tokens of one look at the validation rows; a forward pass costs a third of a training pass.
+        validation_tokens: tokens of one look at the validation rows. A forward pass in float32 is taken to cost as
+            much as a training pass, which may be in bf16: rather too much than too little.
         minutes: the time there is.
         measure_s: how long to measure, after one pass to warm up.
     Returns:
@@ -88,6 +89,6 @@ def steps_in_time(
             break
     per_token = (time.perf_counter() - began) / tokens
     epoch_s = per_token * sum(lengths)
-    epoch_s += sum(step.validate for step in steps) * per_token * validation_tokens / 3
+    epoch_s += sum(step.validate for step in steps) * per_token * validation_tokens
     # A tenth is kept back: for the optimiser, for checkpoints, and because a short timing is a guess.
     return max(1, int(0.9 * minutes * 60 / epoch_s * len(steps)))

@@ -10,7 +10,8 @@ from huiyan.evaluation.baselines import run_baselines
 from huiyan.evaluation.comparison import compare_paired
 from huiyan.evaluation.intervals import bootstrap_intervals
 from huiyan.evaluation.metrics import classification_scores
-from huiyan.text.scripts import han_share
+from huiyan.tasks.classify import class_indices
+from huiyan.text.scripts import mostly_han
 
 HARDEST = 20
 SHOWN_CHARACTERS = 500
@@ -64,14 +65,13 @@ def compare_with_baselines(
         classes: class names, `c`.
         seed: of the baselines and the resampling.
     """
-    index = {label: number for number, label in enumerate(classes)}
-    labels = np.array([index[label] for label in test.labels])
+    labels = class_indices(test.labels, classes)
     baselines = run_baselines(
         known.texts,
-        np.array([index[label] for label in known.labels]),
+        class_indices(known.labels, classes),
         test.texts,
         n_classes=len(classes),
-        character_ngrams=han_share(known.texts[:2000]) > 0.3,
+        character_ngrams=mostly_han(known.texts),
         seed=seed,
     )
     described: list[dict[str, Any]] = []

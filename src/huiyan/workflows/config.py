@@ -28,6 +28,8 @@ class DataConfig(Config):
     encoding: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.text, str):
+            object.__setattr__(self, "text", (self.text,))
         require(len(self.text) > 0, "text", "at least one column", self.text)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
+from huiyan.core.devices import pick_device
 from huiyan.core.errors import DataError, OutputError
 from huiyan.data.examples import Examples
 from huiyan.data.quality import check_usable
@@ -19,22 +20,26 @@ from huiyan.training.progress import Silent
 from huiyan.workflows.config import ModelConfig
 from huiyan.workflows.fit import fit_classifier
 from huiyan.workflows.models import fetch_model
+from huiyan.workflows.run_folder import RUN
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):
     """Fine-tunes a pretrained encoder to give each text one of several labels.
 
-    Labels may be strings or integers, and come back as what they were. Probabilities follow ``classes_``.
+    Labels may be strings, integers or booleans, all of one kind, and come back as what they were, from a saved
+    folder too. Probabilities follow ``classes_``.
+
+    An option that is None is that of ``config``, and one that is given replaces it.
 
     Args:
         model: ``auto``, ``package:NAME``, a folder, or ``OWNER/NAME`` on the hub.
         epochs: passes over the training texts.
         learning_rate: peak learning rate, per step.
-        max_length: tokens a text is cut to, special tokens included.
+        max_length: tokens a text is cut to, special tokens included; None is the default of ``ModelConfig``.
         batch_tokens: tokens in a batch.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         seed: of the order, the dropout, the head and the validation rows.
-        config: further training options; the arguments above replace those of the same name.
+        config: all training options; None is ``TrainingConfig()``.
     """
 
     classes_: np.ndarray
@@ -43,12 +48,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self,
         model: str = "auto",
         *,
-        epochs: int = 3,
-        learning_rate: float = 1e-4,
-        max_length: int = 256,
-        batch_tokens: int = 2048,
-        precision: str = "auto",
-        seed: int = 0,
+        epochs: int | None = None,
+        learning_rate: float | None = None,
+        max_length: int | None = None,
+        batch_tokens: int | None = None,
+        precision: str | None = None,
+        seed: int | None = None,
         config: TrainingConfig | None = None,
     ) -> None:
         self.model = model
@@ -67,41 +72,37 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             X: texts, `n`.
-            y: labels, `n`: strings or integers.
+            y: labels, `n`: strings, integers or booleans.
             validation: texts and labels that pick the best checkpoint; a tenth of the rows when not given.
         Raises:
             DataError: too few texts, one label alone, texts and labels of different number, or of a wrong kind.
+            ConfigError: an option is not one we know.
         """
+        model_config = dataclasses.replace(ModelConfig(model=self.model), **self._given("max_length"))
         training = dataclasses.replace(
-            self.config or TrainingConfig(),
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            batch_tokens=self.batch_tokens,
-            precision=self.precision,  # pyright: ignore[reportArgumentType] (checked by the configuration itself)
-            seed=self.seed,
+            TrainingConfig() if self.config is None else self.config,
+            **self._given("epochs", "learning_rate", "batch_tokens", "precision", "seed"),
         )
         rows = _examples(X, y, "the training texts")
+        label_kind = _kind_of([*y, *(validation[1] if validation is not None else ())])
         check_usable(rows, label_column="y")
         if validation is None:
-            splits = split_rows(rows.labels, rows.texts, groups=None, seed=self.seed, fractions=(0.9, 0.1, 0.0))
+            splits = split_rows(rows.labels, rows.texts, groups=None, seed=training.seed, fractions=(0.9, 0.1, 0.0))
             train, held_out = rows.take(splits.train), rows.take(splits.validation)
         else:
-            train, held_out = rows, _examples(*validation, "the validation texts")
-            unknown = sorted(set(held_out.labels) - set(train.labels))
-            if unknown:
-                raise DataError(f"The validation label {unknown[0]!r} is not among the training labels.")
+            train, held_out = rows, _validation(*validation, known=rows.labels)
         fitted = fit_classifier(
             train,
             held_out,
             fetch_model(self.model),
             columns=(("text",), "label"),
-            model_config=ModelConfig(model=self.model, max_length=self.max_length),
+            model_config=model_config,
             training=training,
             reporter=Silent(),
         )
-        self.artifact_ = fitted.artifact
-        originals = {_label(value): value for value in y}
-        self.classes_ = np.array([originals[name] for name in self.artifact_.manifest.classes])
+        manifest = dataclasses.replace(fitted.artifact.manifest, label_kind=label_kind)
+        self.artifact_ = dataclasses.replace(fitted.artifact, manifest=manifest)
+        self.classes_ = np.array(manifest.labels)
         return self
 
     def predict_proba(self, X: Sequence[str]) -> np.ndarray:
@@ -117,27 +118,37 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         """Write the model folder that ``load``, `huiyan predict` and ``transformers`` read.
 
         Raises:
-            OutputError: the folder holds something already that is not a model of ours.
+            OutputError: the folder holds something already that ``save`` did not write.
         """
         folder = Path(path)
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder} is a file; a model is saved as a folder.")
+        if (folder / RUN).is_file():
+            # Its report and its splits would stand beside a model they do not tell of.
+            raise OutputError(f"{folder} holds a run of `huiyan train`.", hint="Name another folder.")
         if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
             raise OutputError(f"{folder} holds other files.", hint="Name an empty or a new folder.")
         self._fitted().save(folder)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a folder that ``save`` or `huiyan train` wrote. Labels are strings then, as in the folder.
+    def load(cls, path: str | Path, *, device: str = "auto") -> Self:
+        """Read a folder that ``save`` or `huiyan train` wrote. Labels of `huiyan train` are strings.
 
+        Args:
+            path: the folder.
+            device: where the model is to answer: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         Raises:
             ArtifactError: the folder is none of ours, damaged, or too new.
+            ConfigError: the device is unknown or not on this machine.
         """
-        artifact = Artifact.load(Path(path))
+        artifact = Artifact.load(Path(path), device=pick_device(device))
         loaded = cls(model=artifact.manifest.source, max_length=artifact.manifest.max_length)
         loaded.artifact_ = artifact
-        loaded.classes_ = np.array(artifact.manifest.classes)
+        loaded.classes_ = np.array(artifact.manifest.labels)
         return loaded
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def _fitted(self) -> Artifact:
         artifact = getattr(self, "artifact_", None)
@@ -153,6 +164,19 @@ def _examples(texts: Sequence[str], labels: Sequence[Any], name: str) -> Example
     return Examples(checked, named, None, [f"row {number}" for number in range(len(checked))])
 
 
+def _validation(texts: Sequence[str], labels: Sequence[Any], *, known: Sequence[str]) -> Examples:
+    rows = _examples(texts, labels, "the validation texts")
+    if not rows.texts:
+        raise DataError(
+            "The validation texts must be one or more. Got none instead.",
+            hint="Leave out validation, and a tenth of the training rows serves.",
+        )
+    unknown = sorted(set(rows.labels) - set(known))
+    if unknown:
+        raise DataError(f"The validation label {unknown[0]!r} is not among the training labels.")
+    return rows
+
+
 def _texts(texts: Sequence[str], name: str) -> list[str]:
     if isinstance(texts, str):
         raise DataError(
@@ -166,8 +190,31 @@ def _texts(texts: Sequence[str], name: str) -> list[str]:
 
 
 def _label(value: Any) -> str:
-    if isinstance(value, (str, int, np.integer)) and not isinstance(value, bool):
-        return str(value)
+    # The plain value first: a member of an integer enumeration may print as its name.
+    plain = {"text": str, "integer": int, "boolean": bool}[_kind(value)]
+    return str(plain(value))
+
+
+def _kind_of(labels: Sequence[Any]) -> str:
+    # 1 and "1" would be one class, and only one of them could come back.
+    example = {_kind(value): value for value in labels}
+    if len(example) > 1:
+        kinds, values = " and ".join(sorted(example)), ", ".join(repr(example[kind]) for kind in sorted(example))
+        raise DataError(
+            f"Labels must all be of one kind. Got {kinds} labels instead: {values}.",
+            hint="Convert them first, for example with [str(label) for label in y].",
+        )
+    return next(iter(example), "text")
+
+
+def _kind(value: Any) -> str:
+    # Booleans first: in Python they are integers too.
     if isinstance(value, (bool, np.bool_)):
-        return str(bool(value))
-    raise DataError(f"Labels must be strings or integers. Got {value!r} of type {type(value).__name__} instead.")
+        return "boolean"
+    if isinstance(value, (int, np.integer)):
+        return "integer"
+    if isinstance(value, str):
+        return "text"
+    raise DataError(
+        f"Labels must be strings, integers or booleans. Got {value!r} of type {type(value).__name__} instead."
+    )

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,18 +13,22 @@ import torch
 from huiyan import __version__
 from huiyan.core.decision import Decision
 from huiyan.core.devices import pick_device
+from huiyan.core.errors import NonFiniteLossError
 from huiyan.core.seeds import derive_seed
 from huiyan.data.examples import Examples
 from huiyan.evaluation.metrics import classification_scores
 from huiyan.models.checkpoint import build_classifier
 from huiyan.models.sources import ModelSource
 from huiyan.tasks.artifact import Artifact, Manifest, check_vocabulary
-from huiyan.tasks.classify import ClassificationObjective, balanced_weights, logits_of
+from huiyan.tasks.classify import ClassificationObjective, balanced_weights, class_indices, logits_of
 from huiyan.text.tokenise import Tokenizer
 from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingLoop, TrainingState, Validation
 from huiyan.training.progress import Reporter
 from huiyan.workflows.config import ModelConfig
+
+CHECKPOINTS = "checkpoint"
+"""The folder, in a run's folder, of the state for ``resume``."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,11 @@ class Fitted:
         artifact: the model with its best weights.
         state: how the run went.
         device: where it ran.
-        token_lengths: tokens of each training text before any cut.
     """
 
     artifact: Artifact
     state: TrainingState
     device: torch.device
-    token_lengths: list[int]
 
 
 def fit_classifier(
@@ -53,8 +55,9 @@ def fit_classifier(
     model_config: ModelConfig,
     training: TrainingConfig,
     reporter: Reporter,
-    checkpoint_folder: Path | None = None,
+    out: Path | None = None,
     resume: bool = False,
+    on_start: Callable[[], None] = lambda: None,
 ) -> Fitted:
     """Put the head on the encoder, train, and keep the weights that were best on the validation rows.
 
@@ -66,73 +69,97 @@ def fit_classifier(
         model_config: pooling and maximal length.
         training: how to train.
         reporter: who is told.
-        checkpoint_folder: where the state for ``resume`` is kept; None keeps none.
+        out: where the model is saved and, until it is, the state for ``resume``; None keeps neither.
         resume: go on from the last checkpoint, if there is one.
+        on_start: called once model, device, options and checkpoint have been found usable, before the first step.
+    Raises:
+        NonFiniteLossError: the loss became NaN; the best model so far, if there is one, is in ``out``.
     """
+    artifact = _untrained(train, source, columns, model_config, seed=training.seed)
+    device = pick_device(training.device)
+    artifact.model.to(device)
+    objective, judge = _objective(artifact, train, training), _validation(artifact, validation)
+    identity = {
+        "data": f"{artifact.manifest.data_fingerprint}/{fingerprint_of(validation)}",
+        "model": f"{source.name}@{source.revision}",
+        "model options": repr(model_config.to_dict()),
+    }
+    folder = None if out is None else out / CHECKPOINTS
+    loop = TrainingLoop(objective, judge, training, reporter=reporter, folder=folder, identity=identity)
+    if resume:
+        loop.check_identity()
+    on_start()
+    try:
+        state = loop.run(resume=resume)
+    except NonFiniteLossError:
+        if out is not None and loop.best_weights is not None:
+            artifact.save(out)
+        raise
+    artifact.model.eval()
+    if out is not None:
+        artifact.save(out)
+    return Fitted(artifact, state, device)
+
+
+def _untrained(
+    train: Examples, source: ModelSource, columns: tuple[tuple[str, ...], str], config: ModelConfig, *, seed: int
+) -> Artifact:
+    """The pretrained encoder with a fresh head, its tokenizer, and what they are for."""
     classes = sorted_labels(train.labels)
-    index = {label: number for number, label in enumerate(classes)}
     tokenizer = Tokenizer.from_folder(source.folder)
     model = build_classifier(
-        source.folder,
-        n_classes=len(classes),
-        pooling=model_config.pooling,
-        seed=derive_seed(training.seed, "head"),
+        source.folder, n_classes=len(classes), pooling=config.pooling, seed=derive_seed(seed, "head")
     )
     check_vocabulary(tokenizer, model, source.name)
-    device = pick_device(training.device)
-    model.to(device)
-    max_length = min(model_config.max_length, model.config.encoder.max_length)
-    train_ids = tokenizer.encode_batch(train.texts, max_length=max_length)
-    validation_ids = tokenizer.encode_batch(validation.texts, max_length=max_length)
-    train_labels = [index[label] for label in train.labels]
-    validation_labels = np.array([index[label] for label in validation.labels])
-    weights = balanced_weights(train_labels, len(classes)) if training.class_weights == "balanced" else None
-    objective = ClassificationObjective(
-        model,
-        train_ids,
-        train_labels,
-        train.sources,
-        class_weights=weights,
-        label_smoothing=training.label_smoothing,
-    )
-    fingerprint = fingerprint_of(train)
-
-    def figures() -> dict[str, float]:
-        return validation_figures(logits_of(model, validation_ids), validation_labels, classes)
-
-    loop = TrainingLoop(
-        objective,
-        Validation(figures, sum(len(ids) for ids in validation_ids)),
-        training,
-        reporter=reporter,
-        folder=checkpoint_folder,
-        identity={
-            "data": f"{fingerprint}/{fingerprint_of(validation)}",
-            "model": f"{source.name}@{source.revision}",
-            "model options": repr(model_config.to_dict()),
-        },
-    )
-    state = loop.run(resume=resume)
     manifest = Manifest(
         huiyan_version=__version__,
         classes=tuple(classes),
         text_columns=columns[0],
         label_column=columns[1],
-        max_length=max_length,
-        pooling=model_config.pooling,
+        max_length=min(config.max_length, model.config.encoder.max_length),
+        pooling=config.pooling,
         family=model.config.family,
         decision=Decision(),
         source=source.name,
         revision=source.revision,
         licence=source.licence,
         origin=source.origin,
-        data_fingerprint=fingerprint,
+        data_fingerprint=fingerprint_of(train),
     )
-    return Fitted(Artifact(model.eval(), tokenizer, manifest), state, device, tokenizer.count_tokens(train.texts))
+    return Artifact(model, tokenizer, manifest)
+
+
+def _objective(artifact: Artifact, train: Examples, training: TrainingConfig) -> ClassificationObjective:
+    classes = artifact.manifest.classes
+    labels = class_indices(train.labels, classes).tolist()
+    return ClassificationObjective(
+        artifact.model,
+        artifact.tokenizer.encode_batch(train.texts, max_length=artifact.manifest.max_length),
+        labels,
+        train.sources,
+        class_weights=balanced_weights(labels, len(classes)) if training.class_weights == "balanced" else None,
+        label_smoothing=training.label_smoothing,
+    )
+
+
+def _validation(artifact: Artifact, validation: Examples) -> Validation:
+    classes = artifact.manifest.classes
+    ids = artifact.tokenizer.encode_batch(validation.texts, max_length=artifact.manifest.max_length)
+    labels = class_indices(validation.labels, classes)
+
+    def figures() -> dict[str, float]:
+        return validation_figures(logits_of(artifact.model, ids), labels, classes)
+
+    return Validation(figures, sum(map(len, ids)))
 
 
 def validation_figures(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
-    """Mean negative log-likelihood (nats), accuracy, macro-F1 and MCC of logits `n c` against labels `n`."""
+    """Mean negative log-likelihood (nats), accuracy, macro-F1 and MCC of logits `n c` against labels `n`.
+
+    Logits that are not finite have no figures: the loss is NaN then, and the loop stops.
+    """
+    if not np.isfinite(logits).all():
+        return {"loss": float("nan"), "accuracy": 0.0, "macro_f1": 0.0, "mcc": 0.0}
     probabilities = Decision().probabilities(logits)
     picked = probabilities[np.arange(len(labels)), labels]
     scores = classification_scores(labels, probabilities, classes)

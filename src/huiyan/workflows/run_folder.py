@@ -1,27 +1,35 @@
 """The folder of a run: taken or free, begun or finished, and never lost by mistake."""
 
-import json
+import contextlib
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from huiyan.core.errors import OutputError
+from huiyan.core.files import write_json
+from huiyan.tasks.artifact import MANIFEST
 
 RUN = "run.json"
-CHECKPOINTS = "checkpoint"
+REJECTED = "rejected.jsonl"
 
 
-def check_out(out: Path, *, resume: bool, overwrite: bool) -> None:
+def check_out(out: Path, inputs: Sequence[str], *, resume: bool, overwrite: bool) -> None:
     """Refuse, before any work is done, a folder that would have to be overwritten unasked.
 
+    Args:
+        out: the folder.
+        inputs: files and folders the run reads.
+        resume: whether the run in it is to go on.
+        overwrite: whether the run in it is to be replaced.
     Raises:
-        OutputError: the folder is taken; is not a folder; or holds files that no run of ours wrote.
+        OutputError: the folder is taken; is not a folder; holds files that no run of ours wrote, or what is read.
     """
     if resume and overwrite:
         raise OutputError("--resume goes on and --overwrite starts again: give one of them.")
     if out.exists() and not out.is_dir():
         raise OutputError(f"--out {out} is a file; it must be a folder.", hint="Name another folder.")
-    if not out.exists() or not any(out.iterdir()):
+    # Rows that a refused run set aside are no run.
+    if not out.exists() or not {path.name for path in out.iterdir()} - {REJECTED}:
         return
     if not (resume or overwrite):
         raise OutputError(
@@ -33,27 +41,54 @@ def check_out(out: Path, *, resume: bool, overwrite: bool) -> None:
             f"--out {out} holds files that no run of Huiyan wrote, so it is left alone.",
             hint="Name another folder, or empty that one yourself.",
         )
+    if overwrite:
+        _refuse_inside(out, [*inputs, "."])
 
 
-def begin(out: Path, *, overwrite: bool) -> Path:
-    """Make the folder ready, emptied when it is to be overwritten; gives the folder for checkpoints.
+def _refuse_inside(out: Path, inputs: Sequence[str]) -> None:
+    for name in inputs:
+        path = Path(name)
+        if path.exists() and path.resolve().is_relative_to(out.resolve()):
+            raise OutputError(
+                f"--overwrite would delete {path.resolve() if name == '.' else name}, which lies in --out {out} and "
+                "is in use.",
+                hint="Name another folder.",
+            )
+
+
+@contextlib.contextmanager
+def replacing(out: Path, *, overwrite: bool) -> Iterator[None]:
+    """Set the run in ``out`` aside; it comes back when the block fails before it has saved a model there.
 
     Raises:
         OutputError: the folder cannot be written.
     """
+    old = out.with_name(f".{out.name}.replaced")
     try:
         if overwrite and out.exists():
-            shutil.rmtree(out)
-        checkpoints = out / CHECKPOINTS
-        checkpoints.mkdir(parents=True, exist_ok=True)
+            if old.exists():
+                shutil.rmtree(old)
+            out.rename(old)
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / RUN).exists():
+            # First of all: from here on the folder is known to be a run's, whenever the process is killed.
+            write_json(out / RUN, {"status": "starting"})
     except OSError as error:
         raise OutputError(f"--out {out} cannot be written: {error.strerror or error}.") from error
-    return checkpoints
-
-
-def read_run(out: Path) -> dict[str, Any] | None:
-    """The run.json of a folder, or None when there is none or it is damaged."""
     try:
-        return json.loads((out / RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        yield
+    finally:
+        if old.exists():
+            saved = (out / MANIFEST).is_file()
+            shutil.rmtree(old if saved else out)
+            if not saved:
+                old.rename(out)
+
+
+def keep_rejected(rejected: Path, out: Path) -> str:
+    """Keep the rows that a refused run set aside, where there is no run to be disturbed; says where."""
+    if not rejected.is_file() or not rejected.stat().st_size or (out / RUN).exists():
+        return ""
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(rejected, out / REJECTED)
+    return f"The rejected rows are listed in {out / REJECTED}."

@@ -16,8 +16,8 @@ from huiyan.data.quality import check_usable
 from huiyan.data.rejected import RejectedRows
 from huiyan.data.splits import split_rows, text_sha256, write_splits
 from huiyan.workflows.config import DataConfig, TrainRun
+from huiyan.workflows.run_folder import REJECTED
 
-REJECTED = "rejected.jsonl"
 SPLITS = "splits.jsonl"
 OWN_SPLITS = (0.8, 0.1, 0.1)
 """Training, validation and test when one file is all there is."""
@@ -57,6 +57,11 @@ class Tables:
     def test(self) -> Examples:
         """Rows that are looked at once, at the end."""
         return self.splits["test"]
+
+    def warn(self, text: str, say: Callable[[str], None]) -> None:
+        """Say a warning, and keep it for the report."""
+        self.warnings.append(text)
+        say(f"warning: {text}")
 
     def write(self, out: Path) -> None:
         """Write down which row went to which split, and the rejected rows if there are any."""
@@ -110,6 +115,7 @@ def read_tables(file: str, data: DataConfig, *, seed: int, folder: Path, say: Ca
     Raises:
         DataError: a file or a column cannot be used, or too few rows can.
     """
+    _refuse_one_file_twice(file, data)
     given: dict[str, Examples] = {}
     with RejectedRows(folder / REJECTED) as rejected:
         read = {file: _read(file, data, rejected, say)}
@@ -119,6 +125,12 @@ def read_tables(file: str, data: DataConfig, *, seed: int, folder: Path, say: Ca
             if path is not None:
                 read[path] = _read(path, data, rejected, say)
                 given[name] = with_known_labels(read[path], set(known.labels), rejected, path)
+                left_out = len(read[path]) - len(given[name])
+                if left_out:
+                    warnings.append(
+                        f"{left_out} of {len(read[path])} {name} rows have a label that no training row has. The model "
+                        f"would get every one of them wrong, and they are not in the {name} figures."
+                    )
     splits = _split(known, given, seed=seed, warnings=warnings)
     warnings.extend(_leaks(splits))
     for name in ("validation", "test"):
@@ -180,17 +192,39 @@ def _split(known: Examples, given: dict[str, Examples], *, seed: int, warnings: 
 
 
 def _leaks(splits: dict[str, Examples]) -> list[str]:
-    """What given files share with the training rows; our own splits share nothing."""
-    trained = {text_key(text) for text in splits["train"].texts}
+    """What given files share with the rows the model may learn from; our own splits share nothing."""
     leaks: list[str] = []
+    known = [splits["train"]]
     for name in ("validation", "test"):
-        shared = sum(text_key(text) in trained for text in splits[name].texts)
-        if shared:
+        texts = {text_key(text) for examples in known for text in examples.texts}
+        groups = {group for examples in known for group in examples.groups or ()}
+        seen = sum(text_key(text) in texts for text in splits[name].texts)
+        if seen:
             leaks.append(
-                f"{shared} of the {len(splits[name])} {name} texts are training texts as well, so the {name} figures "
-                "flatter the model."
+                f"{seen} of the {len(splits[name])} {name} texts are among the rows learned from as well, so the "
+                f"{name} figures flatter the model."
             )
+        shared = len(groups & set(splits[name].groups or ()))
+        if shared:
+            leaks.append(f"{shared} groups have rows in the {name} file and among the rows learned from.")
+        known.append(splits[name])
     return leaks
+
+
+def _refuse_one_file_twice(file: str, data: DataConfig) -> None:
+    named = {"FILE": file, "--validation": data.validation, "--test": data.test}
+    seen: dict[Path, str] = {}
+    for option, name in named.items():
+        if name is None:
+            continue
+        path = Path(name).resolve()
+        if path in seen:
+            raise DataError(
+                f"{seen[path]} and {option} are the same file, {name}: a model must not be tested on rows it learned "
+                "from or was picked by.",
+                hint="Leave one out, and its rows are taken from FILE.",
+            )
+        seen[path] = option
 
 
 def joined(first: Examples, second: Examples) -> Examples:

@@ -1,24 +1,28 @@
 """`huiyan train`: a table of labelled text becomes a trained, evaluated, saved and reported model."""
 
 import shlex
+import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 
 from huiyan.core.devices import peak_memory_bytes
-from huiyan.core.errors import OutputError
+from huiyan.core.errors import DataError, NonFiniteLossError, OutputError
 from huiyan.core.files import write_json
 from huiyan.models.sources import ModelSource
+from huiyan.tasks.classify import class_indices
+from huiyan.text.scripts import mostly_han
 from huiyan.training.loop import TrainingState
 from huiyan.training.progress import Reporter, Silent, clock
 from huiyan.workflows import run_folder
 from huiyan.workflows.assess import compare_with_baselines, figures_with_intervals, hardest_mistakes
 from huiyan.workflows.config import TrainRun
-from huiyan.workflows.fit import Fitted, fingerprint_of, fit_classifier
+from huiyan.workflows.fit import CHECKPOINTS, Fitted, fingerprint_of, fit_classifier
 from huiyan.workflows.models import fetch_model
 from huiyan.workflows.provenance import describe_run
 from huiyan.workflows.report import write_report
@@ -39,59 +43,90 @@ def train(
         The report, as ``report.json`` holds it; None when the run was interrupted (then the folder holds the best
         model so far, and ``resume`` goes on).
     Raises:
-        HuiyanError: the data, the model, the options or the folder cannot be used. Nothing is overwritten before the
-            data and the model have been found usable.
+        HuiyanError: the data, the model, the options or the folder cannot be used. A run that was to be overwritten
+            is still there then.
     """
-    say = reporter or Silent()
-    out = Path(run.out)
-    run_folder.check_out(out, resume=resume, overwrite=overwrite)
+    say, out = reporter or Silent(), Path(run.out)
+    inputs = [run.file, run.model.model, run.data.validation, run.data.test]
+    run_folder.check_out(out, [name for name in inputs if name], resume=resume, overwrite=overwrite)
     if resume and (out / "report.json").is_file():
         raise OutputError(
             f"The run in {out} is finished: there is nothing to resume.",
             hint="Use --overwrite to train again, or name another folder.",
         )
     began = time.monotonic()
-    # Nothing in --out is touched before the data and the model are known to be usable.
     with tempfile.TemporaryDirectory(prefix="huiyan-") as waiting:
-        tables = read_tables(run.file, run.data, seed=run.training.seed, folder=Path(waiting), say=say.note)
+        try:
+            tables = read_tables(run.file, run.data, seed=run.training.seed, folder=Path(waiting), say=say.note)
+        except DataError:
+            kept = run_folder.keep_rejected(Path(waiting) / run_folder.REJECTED, out)
+            if kept:
+                say.note(kept)
+            raise
         source = fetch_model(run.model.model, revision=run.model.revision)
-        say.note(f"model: {source.name} {source.revision or ''} ({source.licence or 'licence not stated'})")
-        checkpoints = run_folder.begin(out, overwrite=overwrite)
-        tables.write(out)
+        for warning in language_warnings(run.model.model, tables.train.texts):
+            tables.warn(warning, say.note)
+        revision = "" if source.revision is None else f" {source.revision}"
+        say.note(f"model: {source.name}{revision} ({source.licence or 'licence not stated'})\n{source.origin}")
+        with run_folder.replacing(out, overwrite=overwrite):
+            return _train_in(out, run, tables, source, say, resume=resume, began=began)
+
+
+def _train_in(
+    out: Path, run: TrainRun, tables: Tables, source: ModelSource, say: Reporter, *, resume: bool, began: float
+) -> dict[str, Any] | None:
+    """Train, judge and report, in a folder that is the run's own."""
     described = _describe(run, tables)
-    write_json(out / run_folder.RUN, described | {"status": "training"})
-    fitted = fit_classifier(
-        tables.train,
-        tables.validation,
-        source,
-        columns=(run.data.text, run.data.label),
-        model_config=run.model,
-        training=run.training,
-        reporter=say,
-        checkpoint_folder=checkpoints,
-        resume=resume,
-    )
-    fitted.artifact.save(out)
+
+    def write(status: str, **more: Any) -> None:
+        write_json(out / run_folder.RUN, described | {"status": status} | more)
+
+    def on_start() -> None:
+        tables.write(out)
+        write("training")
+
+    try:
+        fitted = fit_classifier(
+            tables.train,
+            tables.validation,
+            source,
+            columns=(run.data.text, run.data.label),
+            model_config=run.model,
+            training=run.training,
+            reporter=say,
+            out=out,
+            resume=resume,
+            on_start=on_start,
+        )
+    except NonFiniteLossError as error:
+        write("failed", error=str(error))
+        raise
     described |= describe_run(fitted.device)
     if fitted.state.interrupted:
-        write_json(out / run_folder.RUN, described | {"status": "interrupted", "step": fitted.state.step})
+        write("interrupted", step=fitted.state.step)
         return None
     trained = time.monotonic()
     report = _report(run, tables, source, fitted, say)
-    described |= {
-        "status": "finished",
-        "timings_s": {"total": time.monotonic() - began, "training": fitted.state.seconds},
-    }
-    described["timings_s"]["evaluation"] = time.monotonic() - trained
-    report["run"] = described
+    now = time.monotonic()
+    timings = {"total": now - began, "training": fitted.state.seconds, "evaluation": now - trained}
+    report["run"] = described | {"status": "finished", "timings_s": timings}
     write_report(out, report)
-    write_json(out / run_folder.RUN, described)
+    write("finished", timings_s=timings)
     # The best weights are in the folder now; the state for --resume has served.
-    for path in checkpoints.iterdir():
-        path.unlink()
-    checkpoints.rmdir()
-    say.note(f"finished in {clock(time.monotonic() - began)}: {out}")
+    shutil.rmtree(out / CHECKPOINTS)
+    say.note(f"finished in {clock(now - began)}: {out}")
     return report
+
+
+def language_warnings(model: str, texts: Sequence[str]) -> list[str]:
+    """What to say when the default encoder does not know the language of the texts."""
+    if model != "auto" or not mostly_han(texts):
+        return []
+    warning = (
+        "The texts are Chinese and the default encoder is English: it knows few of the characters. "
+        "Name a Chinese or multilingual model with --model (huiyan models says how)."
+    )
+    return [warning]
 
 
 def _describe(run: TrainRun, tables: Tables) -> dict[str, Any]:
@@ -110,18 +145,17 @@ def _describe(run: TrainRun, tables: Tables) -> dict[str, Any]:
 
 def _report(run: TrainRun, tables: Tables, source: ModelSource, fitted: Fitted, say: Reporter) -> dict[str, Any]:
     """Look at the test rows, this once, and gather what there is to tell."""
-    classes = fitted.artifact.manifest.classes
-    index = {label: number for number, label in enumerate(classes)}
+    classes, tokenizer = fitted.artifact.manifest.classes, fitted.artifact.tokenizer
     say.note(f"evaluating once on {len(tables.test)} test rows, and training the baselines")
     probabilities = fitted.artifact.probabilities(tables.test.texts)
-    labels = np.array([index[label] for label in tables.test.labels])
+    labels = class_indices(tables.test.labels, classes)
     return {
         "format": 1,
         "task": "classify",
         "question": f"Which {run.data.label} does a text ({', '.join(run.data.text)}) have?",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "classes": list(classes),
-        "data": tables.describe(run, fitted.token_lengths, fitted.artifact.manifest.max_length),
+        "data": tables.describe(run, tokenizer.count_tokens(tables.train.texts), fitted.artifact.manifest.max_length),
         "model": {
             "source": source.name,
             "origin": source.origin,
@@ -143,7 +177,6 @@ def _report(run: TrainRun, tables: Tables, source: ModelSource, fitted: Fitted, 
 
 
 def _describe_training(run: TrainRun, fitted: Fitted, state: TrainingState) -> dict[str, Any]:
-    machine = describe_run(fitted.device)["machine"]
     return {
         "seconds": state.seconds,
         "steps": state.step,
@@ -153,7 +186,7 @@ def _describe_training(run: TrainRun, fitted: Fitted, state: TrainingState) -> d
         "stopped_early": state.stopped_early,
         "precision": state.precision,
         "device": str(fitted.device),
-        "threads": machine["threads"],
+        "threads": torch.get_num_threads(),
         "tokens_per_second": state.tokens / max(state.seconds, 1e-9),
         "peak_memory_bytes": peak_memory_bytes(fitted.device),
         "history": state.history,

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from huiyan.training.progress import clock
+
 METRIC_NAMES = {
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
@@ -65,14 +67,7 @@ def duration(seconds: float | None) -> str:
     """Seconds as a person says them: ``45 s``, ``4 min 47 s``, ``2 h 05 min``."""
     if seconds is None:
         return NO_VALUE
-    whole = round(seconds)
-    if whole < 1:
-        return "under 1 s"
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return "under 1 s" if round(seconds) < 1 else clock(seconds)
 
 
 def size(n_bytes: float | None) -> str:

@@ -11,7 +11,8 @@ import pytest
 import torch
 import transformers
 
-from huiyan.core.errors import ArtifactError, WeightsError
+from huiyan.core.errors import ArtifactError, OutputError, WeightsError
+from huiyan.tasks import artifact
 from huiyan.tasks.artifact import Artifact, Manifest
 
 
@@ -102,6 +103,63 @@ def test_classes_and_weights_must_belong_together(copied_run: Path) -> None:
     change_manifest(copied_run, classes=["a", "b", "c"])
     with pytest.raises(ArtifactError, match="weights have 2 classes, huiyan.json names 3"):
         Artifact.load(copied_run)
+
+
+def test_class_names_must_be_those_of_the_weights(copied_run: Path) -> None:
+    change_manifest(copied_run, classes=["positive", "negative"])
+    with pytest.raises(
+        ArtifactError, match=r"class 0 is 'negative' in config.json and 'positive' in huiyan.json. Restore the folder"
+    ):
+        Artifact.load(copied_run)
+    change_manifest(copied_run, classes=["negative", "neutral"])
+    with pytest.raises(ArtifactError, match=r"class 1 is 'positive' in config.json and 'neutral' in huiyan.json"):
+        Artifact.load(copied_run)
+
+
+def test_a_folder_from_before_label_kinds_has_text_labels(copied_run: Path) -> None:
+    path = copied_run / "huiyan.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    del values["label_kind"]
+    path.write_text(json.dumps(values), encoding="utf-8")
+    assert Manifest.read(copied_run).label_kind == "text"
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "message"),
+    [
+        ("float", ["0", "1"], "label_kind option must be one of text, integer, boolean. Got 'float'"),
+        (["text"], ["0", "1"], "label_kind option must be one of"),
+        ("text", [0, 1], r"classes option must be text labels. Got \(0, 1\)"),
+        ("text", 2, "classes option must be text labels. Got 2"),
+        ("integer", ["0", "one"], "classes option must be integer labels"),
+        ("integer", ["0", "01"], "classes option must be integer labels"),
+        ("boolean", ["False", "1"], "classes option must be boolean labels"),
+    ],
+)
+def test_a_wrong_label_kind_is_an_error(copied_run: Path, kind: object, classes: object, message: str) -> None:
+    change_manifest(copied_run, label_kind=kind, classes=classes)
+    with pytest.raises(ArtifactError, match=f"does not fit: The {message}"):
+        Manifest.read(copied_run)
+
+
+def test_a_folder_whose_saving_was_cut_short_is_not_read(
+    tiny_run: Path, copied_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        assert not (copied_run / "huiyan.json").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(artifact, "save_classifier", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Artifact.load(tiny_run).save(copied_run)
+    with pytest.raises(ArtifactError, match=r"no huiyan.json"):
+        Artifact.load(copied_run)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(OutputError, match="taken cannot be written"):
+        Artifact.load(tiny_run).save(tmp_path / "taken")
 
 
 def test_tokenizer_and_weights_must_belong_together(copied_run: Path) -> None:

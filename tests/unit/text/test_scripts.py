@@ -1,6 +1,6 @@
 import pytest
 
-from huiyan.text.scripts import han_share
+from huiyan.text.scripts import han_share, mostly_han
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,9 @@ def test_share_of_letters_that_are_han(texts: list[str], share: float) -> None:
 
 def test_it_streams() -> None:
     assert han_share(text for text in ("好", "a")) == 0.5
+
+
+def test_chinese_with_some_english_is_chinese() -> None:
+    assert mostly_han(["iPhone 屏幕很好", "质量不错"])
+    assert not mostly_han(["a good 手机 for the price"])
+    assert not mostly_han([])

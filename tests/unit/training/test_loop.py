@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huiyan.core.errors import ConfigError, NonFiniteLossError
-from huiyan.training.checkpoints import read_checkpoint, weights_of
+from huiyan.training.checkpoints import read_checkpoint, read_state, weights_of
 from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingLoop, TrainingState, Validation
 from huiyan.training.progress import Silent
@@ -174,8 +174,10 @@ def test_the_best_weights_are_kept_and_patience_stops(tmp_path: Path) -> None:
     assert state.stopped_early and not state.interrupted
     assert len([entry for entry in state.history if entry["validation"]]) == 4
     assert equal(weights_of(toy.model), at_best)
-    kept, described = read_checkpoint(tmp_path / "best.safetensors")
-    assert equal(kept, at_best) and described["value"] == 0.9
+    (best,) = tmp_path.glob("best-*.safetensors")
+    kept, described = read_checkpoint(best)
+    assert equal(kept, at_best) and described == {"step": state.best_step, "value": 0.9}
+    assert read_state(tmp_path / "last.safetensors")["state"]["best_step"] == state.best_step
 
 
 def test_a_loss_is_better_when_it_is_lower() -> None:
@@ -191,6 +193,28 @@ def test_a_nan_loss_names_the_step_and_the_rows(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteLossError, match=r"loss became nan at step \d+, .*--learning-rate"):
         loop_for(toy, tmp_path).run()
     assert "toy.csv:19" in (tmp_path / "failed-batch.json").read_text()
+
+
+def test_a_nan_loss_leaves_the_best_weights(tmp_path: Path) -> None:
+    toy, figures = Toy(), iter([0.5, float("nan")])
+    at_best: dict[str, Tensor] = {}
+
+    def validate() -> dict[str, float]:
+        loss = next(figures)
+        if loss == 0.5:
+            at_best.update(weights_of(toy.model))
+        return {"loss": loss, "accuracy": 0.5, "macro_f1": 0.5, "mcc": 0.0}
+
+    loop = loop_for(toy, tmp_path)
+    loop.validation = Validation(validate, tokens=1)
+    with pytest.raises(NonFiniteLossError):
+        loop.run()
+    assert equal(weights_of(toy.model), at_best)
+
+
+def test_without_a_folder_an_interrupt_is_an_interrupt() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        loop_for(Toy(), reporter=StopAfter(2)).run()
 
 
 def test_a_nan_validation_loss_stops() -> None:
@@ -212,6 +236,7 @@ def test_max_minutes_caps_the_steps_before_the_first_one(monkeypatch: pytest.Mon
     toy.loss_sum = slow  # pyright: ignore[reportAttributeAccessIssue] (a slower version of the same)
     monkeypatch.setattr("huiyan.training.plan.time.perf_counter", lambda: now[0])
     loop = loop_for(toy, epochs=50, max_minutes=2.0)
+    loop.validation = Validation(toy.figures, tokens=4)
     state = loop.run()
     # 120 s at 10 s a step, less a tenth and the validations: between 6 and 11 steps of the hundreds asked for.
     assert 6 <= state.total_steps <= 11

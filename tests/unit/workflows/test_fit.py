@@ -1,6 +1,6 @@
 """What `huiyan train` and ``TextClassifier.fit`` share."""
 
-import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +8,13 @@ import pytest
 
 from huiyan.data.examples import Examples
 from huiyan.models.sources import ModelSource
+from huiyan.text.tokenise import Tokenizer
 from huiyan.training.config import TrainingConfig
+from huiyan.training.loop import TrainingLoop, TrainingState
 from huiyan.training.progress import Silent
-from huiyan.workflows.config import ModelConfig
+from huiyan.workflows.config import ModelConfig, TrainRun
 from huiyan.workflows.fit import fingerprint_of, fit_classifier, sorted_labels, validation_figures
+from huiyan.workflows.train import train
 
 
 def rows(n: int) -> Examples:
@@ -39,11 +42,32 @@ def test_the_commit_and_the_licence_of_the_model_are_kept(tiny_model: Path) -> N
     assert manifest.origin == "From the hub." and manifest.classes == ("down", "up")
 
 
-def test_fitting_never_sees_the_test_rows() -> None:
-    # The function that trains is given training and validation rows, and nothing it could test on.
-    given = [name for name, parameter in inspect.signature(fit_classifier).parameters.items() if parameter]
-    assert "train" in given and "validation" in given
-    assert not any("test" in name or name in ("tables", "run", "splits") for name in given)
+def test_test_texts_are_first_looked_at_when_training_is_over(
+    tiny_model: Path,
+    write_reviews: Callable[..., Path],
+    tiny_options: Callable[..., TrainRun],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events: list[str] = []
+    test = write_reviews(tmp_path / "t.csv", 20, seed=77)
+    encode, run = Tokenizer.encode_batch, TrainingLoop.run
+
+    def watched_encode(self: Tokenizer, texts: Sequence[str], *, max_length: int) -> list[list[int]]:
+        # The made-up reviews end with their seed and number.
+        events.append("test" if any(" 77 " in text for text in texts) else "other")
+        return encode(self, texts, max_length=max_length)
+
+    def watched_run(self: TrainingLoop, *, resume: bool = False) -> TrainingState:
+        state = run(self, resume=resume)
+        events.append("trained")
+        return state
+
+    monkeypatch.setattr(Tokenizer, "encode_batch", watched_encode)
+    monkeypatch.setattr(TrainingLoop, "run", watched_run)
+    file = write_reviews(tmp_path / "r.csv", 40)
+    train(tiny_options(file, tiny_model, tmp_path / "out", data={"test": str(test)}, epochs=1))
+    assert events == ["other", "other", "trained", "test"]
 
 
 def test_numbers_are_sorted_as_numbers() -> None:
@@ -65,3 +89,7 @@ def test_figures_of_the_validation_rows() -> None:
     assert figures["loss"] == pytest.approx(-np.log([0.8, 0.6, 0.1]).mean())
     assert figures["accuracy"] == pytest.approx(2 / 3)
     assert set(figures) == {"loss", "accuracy", "macro_f1", "mcc"}
+
+
+def test_logits_that_are_not_finite_have_a_loss_that_stops_the_run() -> None:
+    assert np.isnan(validation_figures(np.array([[np.nan, 1.0]]), np.array([0]), ["a", "b"])["loss"])

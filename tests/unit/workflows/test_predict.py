@@ -3,13 +3,16 @@
 import csv
 import io
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
+from rich.console import Console
 
-from huiyan.core.errors import ColumnError, OutputError
+from huiyan.core.errors import ColumnError, ConfigError, DataError, OutputError
 from huiyan.workflows.predict import predict_file, predict_texts
 
 HEADER = ["prediction", "probability"]
@@ -101,3 +104,74 @@ def test_a_missing_text_column_names_the_closest(tiny_run: Path, tmp_path: Path)
     with pytest.raises(ColumnError, match=r"no column 'review'.*Did you mean 'reviews'"):
         predict_file(tiny_run, str(tmp_path / "in.csv"), str(tmp_path / "out.csv"))
     assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("text", ["", " \t\n"])
+def test_a_blank_text_is_no_question(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"Text 2 of 2 is blank. Give a text with at least one visible character"):
+        predict_texts(Path("not-read-yet"), ["good", text])
+
+
+def write_late_key(path: Path, key: str) -> None:
+    """JSON lines whose row 151, well after the columns were learnt, has a key of its own; row 1 has no text."""
+    rows: list[dict[str, str | None]] = [{"review": f"good {number}" if number else None} for number in range(150)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"review": "bad", key: "mine"}]))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_a_key_that_a_csv_has_no_column_for_is_not_dropped(tiny_run: Path, tmp_path: Path, suffix: str) -> None:
+    file, out = tmp_path / "in.jsonl", tmp_path / f"out{suffix}"
+    write_late_key(file, "note")
+    with pytest.raises(DataError, match=r"Line 151 of .*in.jsonl has the key 'note'.*out.jsonl"):
+        predict_file(tiny_run, str(file), str(out))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+    assert predict_file(tiny_run, str(file), str(tmp_path / "out.jsonl")) == 150
+    last = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[-1])
+    assert last["note"] == "mine" and last["prediction"] == "negative"
+
+
+def test_a_later_row_with_the_name_of_an_added_column_keeps_its_value(tiny_run: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    write_late_key(file, "prediction")
+    with pytest.raises(OutputError, match=r"Line 151 of .*in.jsonl has a column 'prediction' already. .*--prefix"):
+        predict_file(tiny_run, str(file), str(out))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_a_live_row_without_text_has_no_answer(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"n": 1}\n{"n": 2, "review": "good"}\n')))
+    assert predict_file(tiny_run, "-", "-") == 1
+    first, second = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert first == {"n": 1, "prediction": None, "probability": None}
+    assert second["prediction"] == "positive"
+
+
+def test_numbers_that_json_has_not_become_null(tiny_run: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "in.parquet", tmp_path / "out.jsonl"
+    cells = {"x": [math.nan, 1.5], "y": [math.inf, 2.0], "list": [[1.0, math.nan], []], "s": [{"a": -math.inf}] * 2}
+    pl.DataFrame({"review": ["good", "bad"], **cells}).write_parquet(file)
+    predict_file(tiny_run, str(file), str(out))
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    rows = [json.loads(line, parse_constant=refuse) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [(row["x"], row["y"], row["list"], row["s"]) for row in rows] == [
+        (None, None, [1.0, None], {"a": None}),
+        (1.5, 2.0, [], {"a": None}),
+    ]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_bar_counts_the_rows_on_a_terminal_only(
+    tiny_run: Path, write_reviews: Callable[..., Path], tmp_path: Path, is_terminal: bool
+) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=is_terminal, width=100, _environ={"TERM": "xterm"})
+    file = write_reviews(tmp_path / "in.csv", 1500)
+    predict_file(tiny_run, str(file), str(tmp_path / "out.csv"), console=console)
+    assert ("predicting" in shown.getvalue()) is is_terminal
+    assert ("100%" in shown.getvalue() and " 1,500 rows" in shown.getvalue().partition("answered")[0]) is is_terminal
+    assert "answered 1,500 rows" in shown.getvalue()

@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import shutil
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from huiyan.core.errors import ColumnError, DataError, OutputError
+from huiyan.core.errors import ColumnError, ConfigError, DataError, NonFiniteLossError, OutputError
 from huiyan.training.progress import Silent
 from huiyan.workflows.config import TrainRun
-from huiyan.workflows.train import command_line, train
+from huiyan.workflows.run_folder import replacing
+from huiyan.workflows.train import command_line, language_warnings, train
 
 
 class Notes(Silent):
@@ -68,7 +71,10 @@ def test_run_json_says_how_to_do_it_again(tiny_run: Path) -> None:
     assert run["machine"]["threads"] == torch.get_num_threads()
     assert set(run["timings_s"]) == {"total", "training", "evaluation"}
     assert set(run["data_fingerprint"]) == {"train", "validation", "test"}
-    assert TrainRun.from_dict(run["config"]).to_dict() == TrainRun.from_dict(run["config"]).to_dict()
+    options = TrainRun.from_dict(run["config"])
+    assert options.data.text == ("review",) and options.training.batch_tokens == 512 and options.out == str(tiny_run)
+    folder = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    assert (run["commit"] or "").startswith(folder.stdout.strip())
     assert run["command"].startswith("huiyan train ") and "--text review --label sentiment" in run["command"]
 
 
@@ -126,9 +132,15 @@ def test_texts_in_both_files_are_said(
     tiny_model: Path, tiny_options: Options, write_reviews: Write, tmp_path: Path
 ) -> None:
     file = write_reviews(tmp_path / "r.csv", 60)
-    report = train(tiny_options(file, tiny_model, tmp_path / "out", data={"test": str(file)}, epochs=1))
+    test = Path(shutil.copyfile(file, tmp_path / "t.csv"))
+    append_rows(test, [["x", "good dress", "s", "ecstatic"]])
+    report = train(tiny_options(file, tiny_model, tmp_path / "out", data={"test": str(test)}, epochs=1))
     assert report is not None
-    assert any("of the 60 test texts are training texts as well" in warning for warning in report["warnings"])
+    assert any("60 of the 60 test texts are among the rows learned from" in text for text in report["warnings"])
+    assert any("1 of 61 test rows have a label that no training row has" in text for text in report["warnings"])
+    for data in ({"test": str(file)}, {"validation": str(test), "test": str(test)}):
+        with pytest.raises(DataError, match="are the same file"):
+            train(tiny_options(file, tiny_model, tmp_path / "again", data=data))
 
 
 def test_groups_stay_together(tiny_model: Path, tiny_options: Options, write_reviews: Write, tmp_path: Path) -> None:
@@ -193,6 +205,76 @@ def test_unusable_data_leaves_the_old_run_alone(
     assert sorted(path.name for path in out.iterdir()) == before
 
 
+@pytest.mark.parametrize("options", [{"precision": "fp16"}, {"device": "cuda:99"}])
+def test_options_that_cannot_be_leave_the_old_run_alone(
+    tiny_model: Path, tiny_options: Options, write_reviews: Write, tmp_path: Path, options: dict[str, str]
+) -> None:
+    file, out = write_reviews(tmp_path / "r.csv", 40), tmp_path / "out"
+    train(tiny_options(file, tiny_model, out, epochs=1))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(ConfigError):
+        train(tiny_options(file, tiny_model, out, **options), overwrite=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert train(tiny_options(file, tiny_model, out, epochs=1, seed=1), overwrite=True) is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "r.csv"]
+
+
+def test_overwrite_never_deletes_what_it_reads(
+    tiny_model: Path, tiny_options: Options, write_reviews: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    train(tiny_options(write_reviews(tmp_path / "r.csv", 40), tiny_model, out, epochs=1))
+    inside = write_reviews(out / "r.csv", 40)
+    for file, model in ((inside, tiny_model), (tmp_path / "r.csv", out)):
+        with pytest.raises(OutputError, match="--overwrite would delete"):
+            train(tiny_options(file, model, out), overwrite=True)
+    monkeypatch.chdir(out)
+    with pytest.raises(OutputError, match="--overwrite would delete"):
+        train(tiny_options(tmp_path / "r.csv", tiny_model, Path()), overwrite=True)
+    assert inside.exists() and (out / "huiyan.json").exists()
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(
+    tiny_model: Path, tiny_options: Options, write_reviews: Write, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    train(tiny_options(write_reviews(tmp_path / "r.csv", 60), tiny_model, out), reporter=Notes(stop_after=3))
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    with pytest.raises(ConfigError, match="This run was started with"):
+        train(tiny_options(write_reviews(tmp_path / "other.csv", 80, seed=2), tiny_model, out), resume=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+
+
+def test_a_loss_that_becomes_nan_is_said_and_written_down(
+    tiny_model: Path, tiny_options: Options, write_reviews: Write, tmp_path: Path
+) -> None:
+    options = tiny_options(write_reviews(tmp_path / "r.csv", 60), tiny_model, tmp_path / "out", learning_rate=1e38)
+    with pytest.raises(NonFiniteLossError, match=r"became nan.*lower --learning-rate"):
+        train(options)
+    described = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert described["status"] == "failed" and "became nan" in described["error"]
+
+
+def test_rows_rejected_by_a_refused_run_are_listed(
+    tiny_model: Path, tiny_options: Options, write_reviews: Write, tmp_path: Path
+) -> None:
+    file, out, said = write_reviews(tmp_path / "r.csv", 10), tmp_path / "out", Notes()
+    append_rows(file, [[str(row), "", "s", "positive"] for row in range(30)])
+    with pytest.raises(DataError, match="At least 20 usable rows"):
+        train(tiny_options(file, tiny_model, out), reporter=said)
+    assert len(lines(out / "rejected.jsonl")) == 30 and "rejected.jsonl" in said.notes[-1]
+    assert train(tiny_options(write_reviews(file, 40), tiny_model, out, epochs=1)) is not None
+
+
+def test_a_folder_of_a_run_that_was_killed_at_once_can_be_used_again(
+    tiny_model: Path, tiny_options: Options, write_reviews: Write, tmp_path: Path
+) -> None:
+    file, out = write_reviews(tmp_path / "r.csv", 40), tmp_path / "out"
+    with replacing(out, overwrite=False):
+        assert [path.name for path in out.iterdir()] == ["run.json"]
+    assert train(tiny_options(file, tiny_model, out, epochs=1), resume=True) is not None
+
+
 def test_few_rows_train_with_a_warning_and_small_classes_are_named(
     tiny_model: Path, tiny_options: Options, write_reviews: Write, tmp_path: Path
 ) -> None:
@@ -240,6 +322,13 @@ def test_other_poolings_train_and_answer(
     assert train(TrainRun.from_dict(values)) is not None
     assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "huiyan-bert"
     assert len(predict_texts(tmp_path / "out", ["good", "bad"])) == 2
+
+
+def test_chinese_on_the_english_encoder_is_warned_of() -> None:
+    chinese = ["质量很好，下次还来", "物流太慢了"]
+    assert any("--model" in warning for warning in language_warnings("auto", chinese))
+    assert language_warnings("auto", ["good dress", "质量"]) == []
+    assert language_warnings("someone/bert-chinese", chinese) == []
 
 
 def test_the_command_line_names_what_is_not_default(tiny_model: Path, tiny_options: Options, tmp_path: Path) -> None:
