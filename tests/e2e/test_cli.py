@@ -194,8 +194,10 @@ def test_a_reader_that_has_seen_enough_is_no_error(
 
 def test_a_terminal_gets_a_table(tiny_run: Path) -> None:
     ours, theirs = pty.openpty()
-    command = [*HUIYAN, "predict", str(tiny_run), "good [red]dress[/red]", "bad poor dress"]
-    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL) as process:
+    command = [*HUIYAN, "predict", str(tiny_run), "good lovely [red]great[/red]", "bad poor dress"]
+    # On a dumb terminal rich writes no bold and no colours, whatever terminal the tests run in.
+    environment = os.environ | {"TERM": "dumb"}
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL, env=environment) as process:
         os.close(theirs)
         shown = b""
         # Reading the end of a terminal whose other side is closed is an error on Linux.
@@ -206,7 +208,7 @@ def test_a_terminal_gets_a_table(tiny_run: Path) -> None:
         assert process.wait(timeout=60) == 0
     lines = shown.decode().splitlines()
     assert lines[0].split() == ["text", "prediction", "probability"]
-    assert "good [red]dress[/red]" in lines[1] and "positive" in lines[1] and "negative" in lines[2]
+    assert "good lovely [red]great[/red]" in lines[1] and "positive" in lines[1] and "negative" in lines[2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -11,6 +11,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from huiyan import __version__
+from huiyan.cli.standard_input import STAND_IN, hide_hyphens, show_hyphens
 from huiyan.core.errors import HuiyanError
 
 DEBUG = "--debug"
@@ -36,16 +37,20 @@ for _name, (_place, _help) in COMMANDS.items():
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = DEBUG in words
-    sys.exit(run([word for word in words if word != DEBUG], debug=debug))
+    # What stands after -- are texts, and one of them may be this very word.
+    end = words.index("--") if "--" in words else len(words)
+    debug = DEBUG in words[:end]
+    sys.exit(run([word for word in words[:end] if word != DEBUG] + words[end:], debug=debug))
 
 
 def run(words: Sequence[str], *, debug: bool = False) -> int:
     """Run one command and give its exit status; with ``debug`` errors keep their traceback."""
     try:
-        result = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        command, bound, _ = app.parse_args(hide_hyphens(words), exit_on_error=False, print_error=False)
+        bound.arguments.update(show_hyphens(bound.arguments))
+        result = command(*bound.args, **bound.kwargs)
     except cyclopts.CycloptsError as error:
-        return _fail(" ".join(str(error).split()), 2)
+        return _fail(_usage(error, words), 2)
     except HuiyanError as error:
         if debug:
             raise
@@ -61,6 +66,14 @@ def run(words: Sequence[str], *, debug: bool = False) -> int:
             raise
         return _fail(f"internal error: {type(error).__name__}: {error} (add {DEBUG} for the traceback)", 1)
     return result if isinstance(result, int) else 0
+
+
+def _usage(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
+    """What cyclopts found wrong, on one line."""
+    message = " ".join(str(error).replace(STAND_IN, "-").split())
+    if isinstance(error, cyclopts.UnknownOptionError) and words[0] == "predict":
+        message += " If it is a text, put -- before the texts: huiyan predict RUN -- TEXT"
+    return message
 
 
 def _fail(message: str, status: int) -> int:

@@ -2,7 +2,9 @@
 
 import json as json_module
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -29,8 +31,8 @@ def predict(
 
     Args:
         run: Folder that `huiyan train` wrote.
-        texts: Texts to answer.
-        file: Table whose rows to answer; - for JSON lines on standard input.
+        texts: Texts to answer; put -- before them where one begins with a hyphen.
+        file: Table whose rows to answer; - for standard input, answered row by row when --out is - too.
         out: Table to write: .csv .tsv or .jsonl; - for JSON lines on standard output (the default).
         probabilities: Also give the probability of every class.
         prefix: Put before the names of the added columns, where the table has one called prediction.
@@ -43,21 +45,28 @@ def predict(
 
     if bool(texts) == (file is not None):
         raise ConfigError("Give either texts or --file.", hint='For example: huiyan predict RUN "a text".')
-    if file is not None:
-        predict_file(
-            run,
-            file,
-            out or "-",
-            all_classes=probabilities,
-            prefix=prefix,
-            encoding=encoding,
-            device=device,
-            overwrite=overwrite,
-            console=Console(stderr=True),
-        )
+    if file is None:
+        for option, given in (("--out", out), ("--encoding", encoding), ("--overwrite", overwrite)):
+            if given:
+                raise ConfigError(f"{option} goes with --file; texts were given.", hint=f"Leave {option} away.")
+        answers = predict_texts(run, texts, all_classes=probabilities, prefix=prefix, device=device)
+        _print_answers(texts, answers, json=json or not sys.stdout.isatty())
         return
-    answers = predict_texts(run, texts, all_classes=probabilities, prefix=prefix, device=device)
-    if json or not sys.stdout.isatty():
+    predict_file(
+        run,
+        file,
+        out or "-",
+        all_classes=probabilities,
+        prefix=prefix,
+        encoding=encoding,
+        device=device,
+        overwrite=overwrite,
+        console=Console(stderr=True),
+    )
+
+
+def _print_answers(texts: Sequence[str], answers: Sequence[dict[str, Any]], *, json: bool) -> None:
+    if json:
         for text, answer in zip(texts, answers, strict=True):
             print(json_module.dumps({"text": text} | answer, ensure_ascii=False))
         return

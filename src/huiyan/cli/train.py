@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from huiyan.cli.json_file import check_json
 from huiyan.core.files import write_json
 from huiyan.training.config import TrainingConfig
 from huiyan.workflows.config import DataConfig, ModelConfig, TrainRun
@@ -42,6 +43,7 @@ def train(
     from huiyan.workflows.report import terminal_summary
     from huiyan.workflows.train import train as train_workflow
 
+    check_json(json)
     run = TrainRun(file=file, out=out, data=data, model=model, training=training)
     reporter = progress_for(Console(stderr=True))
     report = train_workflow(run, reporter=reporter, resume=resume, overwrite=overwrite)

@@ -4,8 +4,9 @@ import contextlib
 import csv
 import itertools
 import json
+import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -14,17 +15,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from huiyan.core.devices import pick_device
-from huiyan.core.errors import DataError, OutputError
+from huiyan.core.errors import ConfigError, DataError, OutputError
 from huiyan.core.files import atomic_path
 from huiyan.data.columns import require_columns
 from huiyan.data.examples import text_of
 from huiyan.data.rejected import RejectedRows
+from huiyan.data.streams import is_stream
 from huiyan.data.tables import Row, Table, open_table
 from huiyan.tasks.artifact import Artifact
 
 CHUNK_ROWS = 1024
 """Rows answered at a time: enough to sort them by length, few enough to hold."""
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
+JSON_SUFFIXES = (".jsonl", ".ndjson")
+SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,14 @@ def predict_texts(
         device: where to compute.
     Returns:
         For each text ``prediction``, ``probability`` and, on request, ``probability_CLASS``.
+    Raises:
+        ConfigError: a text is blank.
     """
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            raise ConfigError(
+                f"Text {number} of {len(texts)} is blank.", hint="Give a text with at least one visible character."
+            )
     artifact = Artifact.load(run, device=pick_device(device))
     return Answering(artifact, all_classes, prefix).answers(texts)
 
@@ -97,7 +107,8 @@ def predict_file(
     """Answer every row of a table, as a stream: memory does not grow with the file.
 
     Every row and every column of the input is in the output, in order. A row that cannot be answered has an empty
-    answer there, and is listed with its reason in ``OUT.rejected.jsonl``.
+    answer there, and is listed with its reason in ``OUT.rejected.jsonl``. From a stream to standard output every row
+    is answered as it comes.
 
     Args:
         run: the folder of a trained model.
@@ -113,30 +124,57 @@ def predict_file(
         How many rows were answered.
     Raises:
         OutputError: ``out`` is taken or of an unknown kind, or an added column is in the table already.
-        DataError: the table cannot be read, or lacks a column the model needs.
+        DataError: the table cannot be read, lacks a column the model needs, or has a row of JSON lines with a key that
+            a CSV or TSV output has no column for.
     """
     _check_out(out, file, overwrite=overwrite)
     artifact = Artifact.load(run, device=pick_device(device))
     answering = Answering(artifact, all_classes, prefix)
     with open_table(file, encoding=encoding) as table:
-        require_columns(table.columns, artifact.manifest.text_columns, option="of the model", file=file)
-        taken = sorted(set(table.columns) & set(answering.columns))
-        if taken:
-            raise OutputError(
-                f"{file} has a column {taken[0]!r} already.", hint="Name the new ones otherwise, say --prefix my_"
-            )
+        # The columns of a live stream are those of its first row only, and in JSON lines a later one may have the text.
+        if not (is_stream(file) and table.format.kind == "jsonl"):
+            require_columns(table.columns, artifact.manifest.text_columns, option="of the model", file=file)
+        _require_free(table.columns, answering.columns, where=file)
         rejected_path = None if out == "-" else Path(out + ".rejected.jsonl")
         with RejectedRows() if rejected_path is None else _rejected_if_any(rejected_path) as rejected:
             with _writer(out, [*table.columns, *answering.columns]) as write, _progress(table, console) as tick:
-                answered = _stream(table, answering, write, rejected, tick)
+                rows = _checked(table, answering.columns, out)
+                n_rows = 1 if is_stream(file) and out == "-" else CHUNK_ROWS
+                chunks = iter(lambda: list(itertools.islice(rows, n_rows)), [])
+                answered = _stream(chunks, answering, write, rejected, tick)
             count, reasons = rejected.count, rejected.reasons
     if console is not None:
         _summarise(console, out, answered, count, reasons, rejected_path)
     return answered
 
 
+def _checked(table: Table, added: Sequence[str], out: str) -> Iterator[Row]:
+    """The rows of a table; in JSON lines a later row may have keys of its own, and none of them may get lost."""
+    has_columns = out != "-" and Path(out).suffix.lower() not in JSON_SUFFIXES
+    known = set(table.columns)
+    for row in table.rows():
+        if not row.values.keys() <= known:
+            _require_free(row.values, added, where=f"Line {row.line} of {row.file}")
+            if has_columns:
+                new = next(key for key in row.values if key not in known)
+                raise DataError(
+                    f"Line {row.line} of {row.file} has the key {new!r}, for which {out} has no column: its columns "
+                    "are the keys of the first rows.",
+                    hint=f"Write JSON lines instead: --out {Path(out).with_suffix('.jsonl')}",
+                )
+        yield row
+
+
+def _require_free(names: Iterable[str], added: Sequence[str], *, where: str) -> None:
+    taken = sorted(set(names) & set(added))
+    if taken:
+        raise OutputError(
+            f"{where} has a column {taken[0]!r} already.", hint="Name the new ones otherwise, say --prefix my_"
+        )
+
+
 def _stream(
-    table: Table,
+    chunks: Iterable[list[Row]],
     answering: Answering,
     write: Callable[[dict[str, Any]], None],
     rejected: RejectedRows,
@@ -145,8 +183,7 @@ def _stream(
     columns = answering.artifact.manifest.text_columns
     nothing = dict.fromkeys(answering.columns)
     answered = 0
-    rows = table.rows()
-    for chunk in iter(lambda: list(itertools.islice(rows, CHUNK_ROWS)), []):
+    for chunk in chunks:
         texts = [_text(row, columns, rejected) for row in chunk]
         usable = [text for text in texts if text]
         answers = iter(answering.answers(usable) if usable else [])
@@ -193,7 +230,7 @@ def _writer(out: str, columns: list[str]) -> Iterator[Callable[[dict[str, Any]],
         return
     path = Path(out)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="", errors="replace") as target:
-        if path.suffix.lower() in (".jsonl", ".ndjson"):
+        if path.suffix.lower() in JSON_SUFFIXES:
             yield _json_writer(target)
             return
         delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
@@ -204,7 +241,7 @@ def _writer(out: str, columns: list[str]) -> Iterator[Callable[[dict[str, Any]],
 
 def _json_writer(target: IO[str], *, flush: bool = False) -> Callable[[dict[str, Any]], None]:
     def write(row: dict[str, Any]) -> None:
-        line = json.dumps(row, ensure_ascii=False, default=str)
+        line = _json_line(row)
         # A lone surrogate (an undecodable byte of the input) has no UTF-8 form.
         target.write(line.encode("utf-8", "replace").decode("utf-8") + "\n")
         if flush:
@@ -213,13 +250,36 @@ def _json_writer(target: IO[str], *, flush: bool = False) -> Callable[[dict[str,
     return write
 
 
+def _json_line(row: dict[str, Any]) -> str:
+    try:
+        return json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_without_nan(row), ensure_ascii=False, default=str, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    """The value with None for the numbers JSON has not: NaN and the infinities."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value
+
+
 @contextlib.contextmanager
 def _rejected_if_any(path: Path) -> Iterator[RejectedRows]:
-    """Rejected rows beside the output; the file goes again when there were none."""
-    with RejectedRows(path) as rejected:
-        yield rejected
-    if rejected.count == 0:
-        path.unlink(missing_ok=True)
+    """Rejected rows beside the output; the file goes again when there were none, or when there is no output."""
+    rejected = RejectedRows(path)
+    keep = False
+    try:
+        with rejected:
+            yield rejected
+        keep = rejected.count > 0
+    finally:
+        if not keep:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
