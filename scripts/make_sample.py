@@ -68,7 +68,7 @@ def read_reviews(path: Path) -> list[Review]:
 
 def draw(reviews: list[Review]) -> tuple[list[Review], list[Review]]:
     """Training and test rows: the classes equally frequent (to one row), the order random, no review in both."""
-    generator = random.Random(SEED)  # noqa: S311 - nothing secret hangs on it
+    generator = random.Random(SEED)
     # Sorting by random numbers, not shuffle(): only random() is promised to stay the same in later Pythons.
     shuffled = [
         review for _, review in sorted(((generator.random(), review) for review in reviews), key=lambda p: p[0])

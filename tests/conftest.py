@@ -100,7 +100,7 @@ def tiny_run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         table = csv.DictWriter(file, ["id", "review", "shop", "sentiment"])
         table.writeheader()
         table.writerows(review_rows(240))
-    train(tiny_train_run(folder / "reviews.csv", tiny_model, folder / "run"))
+    train(tiny_train_run(folder / "reviews.csv", tiny_model, folder / "run", epochs=12, patience=0))
     return folder / "run"
 
 

@@ -48,11 +48,15 @@ def test_train_predict_and_evaluate(
     again = huiyan("train", "r.csv", *options, "--out", "run")
     assert again.returncode == 2 and again.stderr.count("\n") == 1 and "--overwrite" in again.stderr
 
-    answered = huiyan("predict", "run", "good lovely dress", "bad poor dress")
+    answered = huiyan("predict", "run", "good great lovely dress", "bad poor awful dress")
     assert [json.loads(line)["prediction"] for line in answered.stdout.splitlines()] == ["positive", "negative"]
 
     piped = huiyan(
-        "predict", "run", "--file", "-", stdin='{"review": "good lovely dress"}\n{"review": "bad poor dress"}\n'
+        "predict",
+        "run",
+        "--file",
+        "-",
+        stdin='{"review": "good great lovely dress"}\n{"review": "bad poor awful dress"}\n',
     )
     assert [json.loads(line)["prediction"] for line in piped.stdout.splitlines()] == ["positive", "negative"]
 
@@ -93,7 +97,7 @@ def test_a_live_pipe_is_answered_row_by_row(tiny_run: Path) -> None:
     command = [*HUIYAN, "predict", str(tiny_run), "--file", "-", "--out", "-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
-        for text, prediction in (("good lovely dress", "positive"), ("bad poor dress", "negative")):
+        for text, prediction in (("good great lovely dress", "positive"), ("bad poor awful dress", "negative")):
             process.stdin.write(json.dumps({"review": text}) + "\n")
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["prediction"] == prediction
@@ -194,7 +198,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(
 
 def test_a_terminal_gets_a_table(tiny_run: Path) -> None:
     ours, theirs = pty.openpty()
-    command = [*HUIYAN, "predict", str(tiny_run), "good lovely [red]great[/red]", "bad poor dress"]
+    command = [*HUIYAN, "predict", str(tiny_run), "good lovely [red]great[/red]", "bad poor awful dress"]
     # On a dumb terminal rich writes no bold and no colours, whatever terminal the tests run in.
     environment = os.environ | {"TERM": "dumb"}
     with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL, env=environment) as process:

@@ -64,6 +64,7 @@ class TrainingState:
     total_steps: int = 0
     step: int = 0
     best_value: float | None = None
+    best_loss: float = 0.0
     best_step: int = 0
     stale: int = 0
     epochs_done: float = 0.0
@@ -256,9 +257,11 @@ class TrainingLoop:
         state.history[-1]["validation_loss"] = figures["loss"]
         state.history[-1]["validation"] = {name: value for name, value in figures.items() if name != "loss"}
         value = -figures["loss"] if metric == "loss" else figures[metric]
-        best = state.best_value is None or value > state.best_value
+        # On few validation rows figures are often equal; the lower loss then tells which model is the surer one.
+        best = state.best_value is None or (value, -figures["loss"]) > (state.best_value, -state.best_loss)
         if best:
-            state.best_value, state.best_step, state.stale = value, number, 0
+            state.best_value, state.best_loss = value, figures["loss"]
+            state.best_step, state.stale = number, 0
             self.best_weights = checkpoints.weights_of(self.model)
             if self.folder is not None:
                 state_of_best = {"step": number, "value": value}

@@ -180,6 +180,14 @@ def test_the_best_weights_are_kept_and_patience_stops(tmp_path: Path) -> None:
     assert read_state(tmp_path / "last.safetensors")["state"]["best_step"] == state.best_step
 
 
+def test_equal_figures_are_told_apart_by_the_loss() -> None:
+    toy, losses = Toy(), iter([0.5, 0.2, 0.3, 0.4, 0.5, 0.6])
+    loop = loop_for(toy)
+    loop.validation = Validation(lambda: {"loss": next(losses), "accuracy": 1.0, "macro_f1": 1.0, "mcc": 1.0}, tokens=1)
+    state = loop.run()
+    assert (state.best_value, state.best_loss) == (1.0, 0.2)
+
+
 def test_a_loss_is_better_when_it_is_lower() -> None:
     toy, losses = Toy(), iter([0.5, 0.2, 0.9, 0.9, 0.9, 0.9])
     loop = loop_for(toy, metric="loss")

@@ -48,7 +48,7 @@ def fitted(tiny_model: Path) -> huiyan.TextClassifier:
 
 def test_it_learns_and_answers_in_the_labels_given(fitted: huiyan.TextClassifier) -> None:
     assert fitted.classes_.tolist() == ["down", "up"]
-    assert fitted.predict(["good lovely dress", "bad poor dress"]).tolist() == ["up", "down"]
+    assert fitted.predict(["good great lovely dress", "bad poor awful dress"]).tolist() == ["up", "down"]
     probabilities = fitted.predict_proba(["good", "bad", "dress"])
     assert probabilities.shape == (3, 2)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0)

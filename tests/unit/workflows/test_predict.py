@@ -24,7 +24,7 @@ def read_csv(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
 
 
 def test_texts_are_answered_with_names_and_probabilities(tiny_run: Path) -> None:
-    good, bad = predict_texts(tiny_run, ["the good lovely dress", "the bad broken dress"], all_classes=True)
+    good, bad = predict_texts(tiny_run, ["the good great lovely dress", "the bad poor broken dress"], all_classes=True)
     assert good["prediction"] == "positive" and bad["prediction"] == "negative"
     assert good["probability"] == good["probability_positive"] > 0.5
     assert good["probability_positive"] + good["probability_negative"] == pytest.approx(1.0, abs=1e-5)
@@ -91,7 +91,7 @@ def test_outputs_are_never_replaced_unasked(tiny_run: Path, write_reviews: Calla
 
 def test_a_column_of_the_same_name_is_kept(tiny_run: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "in.csv", tmp_path / "out.csv"
-    file.write_text("review,prediction\ngood,mine\n")
+    file.write_text("review,prediction\ngood great lovely dress,mine\n")
     with pytest.raises(OutputError, match=r"has a column 'prediction' already. .*--prefix"):
         predict_file(tiny_run, str(file), str(out))
     predict_file(tiny_run, str(file), str(out), prefix="my_")
@@ -141,7 +141,7 @@ def test_a_later_row_with_the_name_of_an_added_column_keeps_its_value(tiny_run: 
 def test_a_live_row_without_text_has_no_answer(
     tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"n": 1}\n{"n": 2, "review": "good"}\n')))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"n": 1}\n{"n": 2, "review": "good great"}\n')))
     assert predict_file(tiny_run, "-", "-") == 1
     first, second = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert first == {"n": 1, "prediction": None, "probability": None}
