@@ -116,6 +116,8 @@ def test_a_text_may_begin_with_a_hyphen_after_two(huiyan: Command, tiny_run: Pat
     ("words", "message"),
     [
         (["trian"], 'Did you mean "train"?'),
+        (["train", "r.csv", "--lr", "1e-4"], "Did you mean --learning-rate?"),
+        (["train", "r.csv", "--text", "a", "b", "--label", "c", "--out", "o"], "once for each: --text title"),
         (["train", "r.csv", "--txt", "a"], "Did you mean --text instead of --txt?"),
         (["train", "r.csv", "--text", "a", "--label", "b", "--out", "o", "--epochs", "two"], "--epochs"),
         (

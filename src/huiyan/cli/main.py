@@ -15,6 +15,8 @@ from huiyan.cli.standard_input import STAND_IN, hide_hyphens, show_hyphens
 from huiyan.core.errors import HuiyanError
 
 DEBUG = "--debug"
+KNOWN_ELSEWHERE = {"--lr": "--learning-rate", "--batch-size": "--batch-tokens", "--output": "--out"}
+"""What other tools call our options, where the letters alone do not tell."""
 
 app = cyclopts.App(
     name="huiyan",
@@ -71,6 +73,11 @@ def run(words: Sequence[str], *, debug: bool = False) -> int:
 def _usage(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
     """What cyclopts found wrong, on one line."""
     message = " ".join(str(error).replace(STAND_IN, "-").split())
+    for option, ours in KNOWN_ELSEWHERE.items():
+        if isinstance(error, cyclopts.UnknownOptionError) and option in words:
+            return f"Unknown option: {option}. Did you mean {ours}?"
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        message += " An option that takes several values is given once for each: --text title --text review"
     if isinstance(error, cyclopts.UnknownOptionError) and words[0] == "predict":
         message += " If it is a text, put -- before the texts: huiyan predict RUN -- TEXT"
     return message

@@ -54,7 +54,12 @@ class WorkbookReader:
         """Every row below the header; rows without any cell filled are no rows."""
         for number, cells in self._rows:
             if _is_filled(cells):
-                yield number, dict(zip(self.columns, cells, strict=False)), None
+                yield number, dict(zip(self.columns, map(_as_shown, cells), strict=False)), None
+
+
+def _as_shown(cell: Any) -> Any:
+    # A workbook holds every number as a float; the sheet shows a whole one without a point, and so does the output.
+    return int(cell) if isinstance(cell, float) and cell.is_integer() else cell
 
 
 def _is_filled(cells: list[Any]) -> bool:

@@ -27,6 +27,7 @@ from huiyan.tasks.artifact import Artifact
 CHUNK_ROWS = 1024
 """Rows answered at a time: enough to sort them by length, few enough to hold."""
 JSON_SUFFIXES = (".jsonl", ".ndjson")
+TABLE_SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES, ".parquet", ".xlsx", ".gz", ".zst")
 SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES)
 
 
@@ -81,8 +82,10 @@ def predict_texts(
     Returns:
         For each text ``prediction``, ``probability`` and, on request, ``probability_CLASS``.
     Raises:
-        ConfigError: a text is blank.
+        ConfigError: a text is blank, or the name of a table.
     """
+    if len(texts) == 1 and Path(texts[0]).suffix.lower() in TABLE_SUFFIXES and Path(texts[0]).is_file():
+        raise ConfigError(f"{texts[0]} is a file, and texts were expected.", hint=f"Say --file {texts[0]}")
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             raise ConfigError(
@@ -124,8 +127,8 @@ def predict_file(
         How many rows were answered.
     Raises:
         OutputError: ``out`` is taken or of an unknown kind, or an added column is in the table already.
-        DataError: the table cannot be read, lacks a column the model needs, or has a row of JSON lines with a key that
-            a CSV or TSV output has no column for.
+        DataError: the table cannot be read, lacks a column the model needs, has a row of JSON lines with a key that a
+            CSV or TSV output has no column for, or none of its rows could be answered.
     """
     _check_out(out, file, overwrite=overwrite)
     artifact = Artifact.load(run, device=pick_device(device))
@@ -145,6 +148,11 @@ def predict_file(
             count, reasons = rejected.count, rejected.reasons
     if console is not None:
         _summarise(console, out, answered, count, reasons, rejected_path)
+    if count and not answered:
+        raise DataError(
+            f"None of the {count} rows of {file} could be answered: {', '.join(reasons)}.",
+            hint=f"The model reads the columns {', '.join(map(repr, artifact.manifest.text_columns))}.",
+        )
     return answered
 
 

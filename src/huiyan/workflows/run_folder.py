@@ -1,6 +1,7 @@
 """The folder of a run: taken or free, begun or finished, and never lost by mistake."""
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from huiyan.tasks.artifact import MANIFEST
 
 RUN = "run.json"
 REJECTED = "rejected.jsonl"
+STARTING = {"status": "starting"}
 
 
 def check_out(out: Path, inputs: Sequence[str], *, resume: bool, overwrite: bool) -> None:
@@ -72,7 +74,7 @@ def replacing(out: Path, *, overwrite: bool) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         if not (out / RUN).exists():
             # First of all: from here on the folder is known to be a run's, whenever the process is killed.
-            write_json(out / RUN, {"status": "starting"})
+            write_json(out / RUN, STARTING)
     except OSError as error:
         raise OutputError(f"--out {out} cannot be written: {error.strerror or error}.") from error
     try:
@@ -83,6 +85,9 @@ def replacing(out: Path, *, overwrite: bool) -> Iterator[None]:
             shutil.rmtree(old if saved else out)
             if not saved:
                 old.rename(out)
+        elif json.loads((out / RUN).read_text(encoding="utf-8")) == STARTING:
+            # It ended before its first step: a folder that holds nothing must not stand in the way of the next try.
+            shutil.rmtree(out)
 
 
 def keep_rejected(rejected: Path, out: Path) -> str:

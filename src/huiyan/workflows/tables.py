@@ -15,6 +15,7 @@ from huiyan.data.examples import Examples, read_examples
 from huiyan.data.quality import check_usable
 from huiyan.data.rejected import RejectedRows
 from huiyan.data.splits import split_rows, text_sha256, write_splits
+from huiyan.data.tables import open_table
 from huiyan.workflows.config import DataConfig, TrainRun
 from huiyan.workflows.run_folder import REJECTED
 
@@ -116,6 +117,9 @@ def read_tables(file: str, data: DataConfig, *, seed: int, folder: Path, say: Ca
         DataError: a file or a column cannot be used, or too few rows can.
     """
     _refuse_one_file_twice(file, data)
+    for path in (data.validation, data.test):
+        if path is not None and path != "-" and not Path(path).exists():
+            open_table(path).close()  # says what is wrong, before the main file is read
     given: dict[str, Examples] = {}
     with RejectedRows(folder / REJECTED) as rejected:
         read = {file: _read(file, data, rejected, say)}

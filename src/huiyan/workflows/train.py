@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from huiyan.core.devices import peak_memory_bytes
@@ -66,8 +67,10 @@ def train(
         source = fetch_model(run.model.model, revision=run.model.revision)
         for warning in language_warnings(run.model.model, tables.train.texts):
             tables.warn(warning, say.note)
-        revision = "" if source.revision is None else f" {source.revision}"
-        say.note(f"model: {source.name}{revision} ({source.licence or 'licence not stated'})\n{source.origin}")
+        licence = source.licence or "licence not stated"
+        # What follows is the hash of the weights, which is for the model card.
+        origin = source.origin.partition(", weights")[0]
+        say.note(" ".join(filter(None, ["model:", source.name, source.revision, f"({licence})"])) + f"\n{origin}")
         with run_folder.replacing(out, overwrite=overwrite):
             return _train_in(out, run, tables, source, say, resume=resume, began=began)
 
@@ -118,6 +121,17 @@ def _train_in(
     return report
 
 
+def training_warnings(probabilities: np.ndarray, n_steps: int) -> list[str]:
+    """What to say of a model that has hardly learned: probabilities are of the test rows, `n c`."""
+    if len(set(probabilities.argmax(axis=1).tolist())) > 1:
+        return []
+    warning = (
+        f"The model gives every test text the same label after {n_steps} training steps: it has hardly learned. "
+        "Give it more --epochs, a smaller --batch-tokens or more time."
+    )
+    return [warning]
+
+
 def language_warnings(model: str, texts: Sequence[str]) -> list[str]:
     """What to say when the default encoder does not know the language of the texts."""
     if model != "auto" or not mostly_han(texts):
@@ -149,6 +163,8 @@ def _report(run: TrainRun, tables: Tables, source: ModelSource, fitted: Fitted, 
     say.note(f"evaluating once on {len(tables.test)} test rows, and training the baselines")
     probabilities = fitted.artifact.probabilities(tables.test.texts)
     labels = class_indices(tables.test.labels, classes)
+    for warning in training_warnings(probabilities, fitted.state.step):
+        tables.warn(warning, say.note)
     return {
         "format": 1,
         "task": "classify",

@@ -221,8 +221,13 @@ def test_a_nan_loss_leaves_the_best_weights(tmp_path: Path) -> None:
 
 
 def test_without_a_folder_an_interrupt_is_an_interrupt() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        loop_for(Toy(), reporter=StopAfter(2)).run()
+    # A shell starts its background jobs with SIGINT ignored, and Python leaves it so.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop_for(Toy(), reporter=StopAfter(2)).run()
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def test_a_nan_validation_loss_stops() -> None:

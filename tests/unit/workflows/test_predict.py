@@ -138,6 +138,22 @@ def test_a_later_row_with_the_name_of_an_added_column_keeps_its_value(tiny_run: 
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
+def test_nothing_answered_is_an_error(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "bad dress"}\n')))
+    with pytest.raises(DataError, match=r"None of the 1 rows of - could be answered: no text. .* columns 'review'"):
+        predict_file(tiny_run, "-", "-")
+    assert json.loads(capsys.readouterr().out)["prediction"] is None
+
+
+def test_a_table_given_as_text_is_refused(tiny_run: Path, write_reviews: Callable[..., Path], tmp_path: Path) -> None:
+    file = write_reviews(tmp_path / "in.csv", 3)
+    with pytest.raises(ConfigError, match="is a file, and texts were expected. Say --file"):
+        predict_texts(tiny_run, [str(file)])
+    assert predict_texts(tiny_run, ["good.csv"])
+
+
 def test_a_live_row_without_text_has_no_answer(
     tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

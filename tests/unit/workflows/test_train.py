@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,7 +20,7 @@ from huiyan.core.errors import ColumnError, ConfigError, DataError, NonFiniteLos
 from huiyan.training.progress import Silent
 from huiyan.workflows.config import TrainRun
 from huiyan.workflows.run_folder import replacing
-from huiyan.workflows.train import command_line, language_warnings, train
+from huiyan.workflows.train import command_line, language_warnings, train, training_warnings
 
 
 class Notes(Silent):
@@ -322,6 +323,23 @@ def test_other_poolings_train_and_answer(
     assert train(TrainRun.from_dict(values)) is not None
     assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "huiyan-bert"
     assert len(predict_texts(tmp_path / "out", ["good", "bad"])) == 2
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_nothing(
+    tiny_model: Path, tiny_options: Options, write_reviews: Write, tmp_path: Path
+) -> None:
+    file, out = write_reviews(tmp_path / "r.csv", 40), tmp_path / "out"
+    with pytest.raises(ConfigError, match="cannot be used here"):
+        train(tiny_options(file, tiny_model, out, device="cuda:99"))
+    assert not out.exists()
+    with pytest.raises(DataError, match="nowhere.csv"):
+        train(tiny_options(file, tiny_model, out, data={"test": str(tmp_path / "nowhere.csv")}))
+
+
+def test_a_model_that_hardly_learned_is_named() -> None:
+    one_label = np.array([[0.6, 0.4], [0.7, 0.3]])
+    assert "after 3 training steps" in training_warnings(one_label, 3)[0]
+    assert training_warnings(np.array([[0.6, 0.4], [0.3, 0.7]]), 3) == []
 
 
 def test_chinese_on_the_english_encoder_is_warned_of() -> None:
