@@ -29,6 +29,9 @@ from huiyan.workflows.provenance import describe_run
 from huiyan.workflows.report import write_report
 from huiyan.workflows.tables import Tables, joined, read_tables
 
+FEW_STEPS = 50
+"""Fewer steps than this seldom move a new head far from where it began."""
+
 
 def train(
     run: TrainRun, *, reporter: Reporter | None = None, resume: bool = False, overwrite: bool = False
@@ -123,13 +126,12 @@ def _train_in(
 
 def training_warnings(probabilities: np.ndarray, n_steps: int) -> list[str]:
     """What to say of a model that has hardly learned: probabilities are of the test rows, `n c`."""
-    if len(set(probabilities.argmax(axis=1).tolist())) > 1:
-        return []
-    warning = (
-        f"The model gives every test text the same label after {n_steps} training steps: it has hardly learned. "
-        "Give it more --epochs, a smaller --batch-tokens or more time."
-    )
-    return [warning]
+    advice = "Give it more --epochs, a smaller --batch-tokens or more time."
+    if len(set(probabilities.argmax(axis=1).tolist())) == 1:
+        return [f"The model gives every test text the same label after {n_steps} training steps. {advice}"]
+    if n_steps < FEW_STEPS:
+        return [f"Only {n_steps} training steps: the model has seen little. {advice}"]
+    return []
 
 
 def language_warnings(model: str, texts: Sequence[str]) -> list[str]:

@@ -338,8 +338,10 @@ def test_a_run_that_fails_before_its_first_step_leaves_nothing(
 
 def test_a_model_that_hardly_learned_is_named() -> None:
     one_label = np.array([[0.6, 0.4], [0.7, 0.3]])
-    assert "after 3 training steps" in training_warnings(one_label, 3)[0]
-    assert training_warnings(np.array([[0.6, 0.4], [0.3, 0.7]]), 3) == []
+    assert "the same label after 300 training steps" in training_warnings(one_label, 300)[0]
+    both_labels = np.array([[0.6, 0.4], [0.3, 0.7]])
+    assert "Only 3 training steps" in training_warnings(both_labels, 3)[0]
+    assert training_warnings(both_labels, 300) == []
 
 
 def test_chinese_on_the_english_encoder_is_warned_of() -> None:
