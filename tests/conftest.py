@@ -31,6 +31,14 @@ def minilm_folder() -> Path:
         pytest.skip(str(error))
 
 
+@pytest.fixture(autouse=True)
+def ordinary_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What rich shows hangs on the environment; here it is that of an ordinary terminal wherever the tests run."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+
+
 WORDS = {
     "negative": ["bad", "poor", "awful", "broken", "ugly"],
     "positive": ["good", "great", "lovely", "perfect", "pretty"],

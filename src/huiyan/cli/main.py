@@ -74,7 +74,8 @@ def _usage(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
     """What cyclopts found wrong, on one line."""
     message = " ".join(str(error).replace(STAND_IN, "-").split())
     for option, ours in KNOWN_ELSEWHERE.items():
-        if isinstance(error, cyclopts.UnknownOptionError) and option in words:
+        # Whatever cyclopts stumbled over first: a required option may be missing as well.
+        if option in words:
             return f"Unknown option: {option}. Did you mean {ours}?"
     if isinstance(error, cyclopts.UnusedCliTokensError):
         message += " An option that takes several values is given once for each: --text title --text review"

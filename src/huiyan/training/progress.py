@@ -122,8 +122,9 @@ class LiveProgress(PlainProgress):
 
 
 def progress_for(console: Console) -> Reporter:
-    """The bar where somebody watches, lines where nobody does."""
-    return LiveProgress(console) if console.is_terminal else PlainProgress(console)
+    """The bar where somebody watches; lines in a log, and on a terminal that cannot move its cursor."""
+    watched = console.is_terminal and not console.is_dumb_terminal
+    return LiveProgress(console) if watched else PlainProgress(console)
 
 
 def clock(seconds: float) -> str:

@@ -51,6 +51,11 @@ def test_a_terminal_shows_a_bar_with_its_figures() -> None:
     assert "validation at step 3" in shown
 
 
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert type(progress_for(Console(file=io.StringIO(), force_terminal=True))) is PlainProgress
+
+
 def test_what_is_no_terminal_gets_lines() -> None:
     assert type(progress_for(Console(file=io.StringIO()))) is PlainProgress
 
