@@ -1,5 +1,6 @@
 """Masks: which keys a query may attend to. True means *may attend*, everywhere."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -9,16 +10,16 @@ from torch import Tensor
 from huiyan.core.errors import ShapeError
 
 
-class Mask:
+class Mask(ABC):
     """A rule for pairs of query and key. Combine rules with ``&``: a pair must be allowed by both."""
 
     def __and__(self, other: "Mask") -> "Mask":
         """The pairs that both masks allow."""
         return _Both(self, other)
 
+    @abstractmethod
     def allowed(self, n_queries: int, n_keys: int, device: torch.device) -> Bool[Tensor, "#b 1 #q k"]:
         """The rule as a tensor that broadcasts to `b h q k`."""
-        raise NotImplementedError
 
     def parts(self) -> "tuple[Mask, ...]":
         """The simple masks this one is the conjunction of."""

@@ -9,22 +9,9 @@ import numpy.typing as npt
 
 from huiyan.core.errors import ShapeError
 from huiyan.evaluation.auroc import macro_auroc
-from huiyan.evaluation.counts import cells_of, checked, class_scores, count_scores, tally
+from huiyan.evaluation.counts import COUNT_METRICS, cells_of, checked, class_scores, count_scores, tally
 
-HEADLINE = (
-    "accuracy",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-    "micro_precision",
-    "micro_recall",
-    "micro_f1",
-    "weighted_precision",
-    "weighted_recall",
-    "weighted_f1",
-    "mcc",
-    "auroc",
-)
+HEADLINE = (*COUNT_METRICS, "auroc")
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ def loop_for(toy: Toy, folder: Path | None = None, reporter: Silent | None = Non
     return TrainingLoop(
         toy,
         Validation(toy.figures, tokens=sum(toy.lengths)),
-        TrainingConfig(**(settings | options)),  # type: ignore[arg-type]  # pyright: ignore (a mapping of options)
+        TrainingConfig(**(settings | options)),  # pyright: ignore[reportArgumentType] (a mapping of options)
         reporter=reporter or Silent(),
         folder=folder,
         identity={"data": "toy"},
