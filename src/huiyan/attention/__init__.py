@@ -5,19 +5,38 @@ from typing import TYPE_CHECKING
 from huiyan.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from huiyan.attention.cache import KeyValueCache
     from huiyan.attention.functional import attend
-    from huiyan.attention.masks import Causal, Keys, Mask
+    from huiyan.attention.masks import Causal, Global, Keys, Mask, Prefix, Segments, Where, Window
     from huiyan.attention.multihead import MultiHeadAttention
+    from huiyan.attention.planning import Plan, plan
 
-__all__ = ["Causal", "Keys", "Mask", "MultiHeadAttention", "attend"]
+__all__ = [
+    "Causal",
+    "Global",
+    "KeyValueCache",
+    "Keys",
+    "Mask",
+    "MultiHeadAttention",
+    "Plan",
+    "Prefix",
+    "Segments",
+    "Where",
+    "Window",
+    "attend",
+    "plan",
+]
+
+_MASKS = ("Causal", "Global", "Keys", "Mask", "Prefix", "Segments", "Where", "Window")
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "Causal": "huiyan.attention.masks",
-        "Keys": "huiyan.attention.masks",
-        "Mask": "huiyan.attention.masks",
+        **dict.fromkeys(_MASKS, "huiyan.attention.masks"),
+        "KeyValueCache": "huiyan.attention.cache",
         "MultiHeadAttention": "huiyan.attention.multihead",
+        "Plan": "huiyan.attention.planning",
         "attend": "huiyan.attention.functional",
+        "plan": "huiyan.attention.planning",
     },
 )

@@ -1,44 +1,264 @@
-"""Masks: which keys a query may attend to. True means *may attend*, everywhere."""
+"""Masks: which keys a query may attend to. True means *may attend*, everywhere.
+
+A mask is a small value, a rule on positions. Key j stands at position j; query i at position i + (k − q), so that the
+last query stands at the last key (the corner is at the bottom right, which decoding with a cache needs). A mask answers
+for any block of rows and columns: with the rule as a tensor, or with one word (all, none, mixed), so that a kernel can
+skip a block, or the mask, without computing either.
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
+from huiyan.core.config import require
 from huiyan.core.errors import ShapeError
 
 
+class Sees(Enum):
+    """How many of a block's pairs may attend. MIXED is also the answer of a mask that would have to look."""
+
+    ALL = "all"
+    NONE = "none"
+    MIXED = "mixed"
+
+
+class Span(NamedTuple):
+    """The whole numbers from ``start`` to before ``stop``, symbols of a traced program perhaps: `range` refuses."""
+
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return self.stop - self.start
+
+    def moved(self, by: int) -> "Span":
+        """Each ``by`` greater."""
+        return Span(self.start + by, self.stop + by)
+
+    def of(self, x: Tensor, dim: int) -> Tensor:
+        """These indices of a dimension."""
+        return x.narrow(dim, self.start, self.size)
+
+    def numbers(self, device: torch.device) -> Int[Tensor, " n"]:
+        """All of them."""
+        return torch.arange(self.start, self.stop, device=device)
+
+    def blocks(self, size: int) -> "Iterator[Span]":
+        """The span in pieces of ``size``; the last may be smaller."""
+        return (Span(start, min(self.stop, start + size)) for start in range(self.start, self.stop, size))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows and columns of an attention map of ``n_queries`` × ``n_keys``.
+
+    Args:
+        rows: indices of queries.
+        columns: indices of keys, which are their positions.
+    """
+
+    rows: Span
+    columns: Span
+    n_queries: int
+    n_keys: int
+
+    @classmethod
+    def whole(cls, n_queries: int, n_keys: int) -> "Block":
+        """The whole map."""
+        return cls(Span(0, n_queries), Span(0, n_keys), n_queries, n_keys)
+
+    @property
+    def positions(self) -> Span:
+        """Positions of the queries: their indices, moved so that the last one stands at the last key."""
+        return self.rows.moved(self.n_keys - self.n_queries)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no pair."""
+        return self.rows.size == 0 or self.columns.size == 0
+
+    def grid(self, device: torch.device) -> tuple[Int[Tensor, "q 1"], Int[Tensor, " k"]]:
+        """Positions of the queries as a column, and of the keys as a row."""
+        return self.positions.numbers(device)[:, None], self.columns.numbers(device)
+
+
 class Mask(ABC):
-    """A rule for pairs of query and key. Combine rules with ``&``: a pair must be allowed by both."""
+    """A rule for pairs of query and key. Combine rules with ``&`` (both allow), ``|`` (either does) and ``~`` (not)."""
 
     def __and__(self, other: "Mask") -> "Mask":
         """The pairs that both masks allow."""
-        return _Both(self, other)
+        return Both(self, other)
+
+    def __or__(self, other: "Mask") -> "Mask":
+        """The pairs that at least one of the masks allows."""
+        return Either(self, other)
+
+    def __invert__(self) -> "Mask":
+        """The pairs that this mask does not allow."""
+        return Not(self)
 
     @abstractmethod
-    def allowed(self, n_queries: int, n_keys: int, device: torch.device) -> Bool[Tensor, "#b 1 #q k"]:
-        """The rule as a tensor that broadcasts to `b h q k`."""
+    def allowed(self, block: Block, device: torch.device) -> Bool[Tensor, "#b 1 #q #k"]:
+        """The rule for a block, as a tensor that broadcasts to `b h q k`."""
+
+    @abstractmethod
+    def sees(self, block: Block) -> Sees:
+        """How much of a block, which is not empty, is allowed: told without waiting for an accelerator."""
 
     def parts(self) -> "tuple[Mask, ...]":
-        """The simple masks this one is the conjunction of."""
+        """The simple masks this one is made of."""
         return (self,)
 
 
 @dataclass(frozen=True)
 class Causal(Mask):
-    """A query sees its own position and what came before.
+    """A query sees its own position and what came before: j ≤ i + (k − q).
 
-    With fewer queries than keys the corner is at the bottom right: the last query sees every key, which is what
-    decoding with a cache needs (`torch`'s own ``is_causal`` has its corner at the top left). With more queries than
-    keys the first ones see nothing, and give 0.
+    With more queries than keys the first ones see nothing, and give 0. (`torch`'s own ``is_causal`` has its corner at
+    the top left.)
     """
 
-    def allowed(self, n_queries: int, n_keys: int, device: torch.device) -> Bool[Tensor, "1 1 q k"]:
-        """Row i sees column j when j ≤ i + (k − q)."""
-        everything = torch.ones(1, 1, n_queries, n_keys, dtype=torch.bool, device=device)
-        return everything.tril(diagonal=n_keys - n_queries)
+    def allowed(self, block: Block, device: torch.device) -> Bool[Tensor, "1 1 q k"]:
+        """Key position at most query position."""
+        rows, columns = block.grid(device)
+        return (columns <= rows)[None, None]
+
+    def sees(self, block: Block) -> Sees:
+        """ALL left of the diagonal, NONE right of it."""
+        return _by_interval(block, None, 0)
+
+
+@dataclass(frozen=True)
+class Window(Mask):
+    """A query sees keys near its own position: i − left ≤ j ≤ i + right, i being the query's position.
+
+    Args:
+        left: how many positions back; 0 is none.
+        right: how many positions ahead; 0 makes the window causal.
+    """
+
+    left: int
+    right: int
+
+    def __post_init__(self) -> None:
+        for name in ("left", "right"):
+            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+
+    def allowed(self, block: Block, device: torch.device) -> Bool[Tensor, "1 1 q k"]:
+        """Within the band."""
+        rows, columns = block.grid(device)
+        offsets = columns - rows
+        return ((offsets >= -self.left) & (offsets <= self.right))[None, None]
+
+    def sees(self, block: Block) -> Sees:
+        """ALL within the band, NONE off it."""
+        return _by_interval(block, -self.left, self.right)
+
+
+@dataclass(frozen=True)
+class Prefix(Mask):
+    """Every query sees the first ``n`` keys; ``Causal() | Prefix(n)`` is the mask of a prefix language model.
+
+    Source: Raffel et al. 2020, section 3.2.1.
+    """
+
+    n: int
+
+    def __post_init__(self) -> None:
+        require(self.n >= 0, "n", "at least 0", self.n)
+
+    def allowed(self, block: Block, device: torch.device) -> Bool[Tensor, "1 1 1 k"]:
+        """Key position below ``n``."""
+        return (block.grid(device)[1] < self.n)[None, None, None]
+
+    def sees(self, block: Block) -> Sees:
+        """ALL left of column ``n``, NONE from there."""
+        return _all_or_none(all_=block.columns.stop <= self.n, none=block.columns.start >= self.n)
+
+
+@dataclass(frozen=True, eq=False)
+class Segments(Mask):
+    """A query sees the keys of its own segment: documents laid end to end in one dense row.
+
+    Args:
+        queries: `b q` or `q`, int64: the segment each query belongs to.
+        keys: `b k` or `k`; None is as the queries.
+    """
+
+    queries: Int[Tensor, "#b q"] | Int[Tensor, " q"]
+    keys: Int[Tensor, "#b k"] | Int[Tensor, " k"] | None = None
+
+    def __post_init__(self) -> None:
+        for ids in (self.queries, self.queries if self.keys is None else self.keys):
+            if ids.dtype != torch.int64 or ids.dim() not in (1, 2):
+                raise ShapeError(
+                    "Segments takes the segment of each token, int64, `l` or `b l`. "
+                    f"Got {ids.dtype} of shape {tuple(ids.shape)} instead."
+                )
+
+    def allowed(self, block: Block, device: torch.device) -> Bool[Tensor, "#b 1 q k"]:
+        """Equal segments."""
+        queries, keys = (_batched(ids).to(device) for ids in self.ids())
+        return block.rows.of(queries, 1)[:, None, :, None] == block.columns.of(keys, 1)[:, None, None]
+
+    def sees(self, block: Block) -> Sees:
+        """NONE where the segments of rows and columns are disjoint intervals, ALL where they are one segment."""
+        queries, keys = (_batched(ids) for ids in self.ids())
+        if queries.device.type != "cpu":
+            return Sees.MIXED
+        own, others = block.rows.of(queries, 1), block.columns.of(keys, 1)
+        lows, highs = own.amin(1), own.amax(1)
+        other_lows, other_highs = others.amin(1), others.amax(1)
+        one = (lows == highs) & (other_lows == other_highs) & (lows == other_lows)
+        apart = (highs < other_lows) | (other_highs < lows)
+        return _all_or_none(all_=bool(one.all()), none=bool(apart.all()))
+
+    def ids(self) -> tuple[Tensor, Tensor]:
+        """Segments of queries and of keys."""
+        return self.queries, self.queries if self.keys is None else self.keys
+
+
+@dataclass(frozen=True)
+class Global(Mask):
+    """The tokens at some positions see every key, and are seen by every query.
+
+    ``Window(256, 256) | Global([0])`` lets a first token gather and spread what the windows see.
+
+    Source: Beltagy et al. 2020, section 3.1.
+
+    Args:
+        positions: positions of the global tokens, each at least 0.
+    """
+
+    positions: tuple[int, ...]
+
+    def __init__(self, positions: Sequence[int]) -> None:
+        unique = tuple(sorted({int(position) for position in positions}))
+        require(bool(unique) and unique[0] >= 0, "positions", "positions of tokens, each at least 0", positions)
+        object.__setattr__(self, "positions", unique)
+
+    def allowed(self, block: Block, device: torch.device) -> Bool[Tensor, "1 1 q k"]:
+        """A global row, or a global column."""
+        rows, columns = block.grid(device)
+        chosen = torch.tensor(self.positions, device=device)
+        return (torch.isin(rows, chosen) | torch.isin(columns, chosen))[None, None]
+
+    def sees(self, block: Block) -> Sees:
+        """NONE where no global token stands."""
+        rows, columns = (
+            sum(span.start <= position < span.stop for position in self.positions)
+            for span in (block.positions, block.columns)
+        )
+        everything = rows == block.rows.size or columns == block.columns.size
+        return _all_or_none(all_=everything, none=not rows and not columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,18 +278,123 @@ class Keys(Mask):
                 f"Got {self.keys.dtype} of shape {tuple(self.keys.shape)} instead."
             )
 
-    def allowed(self, n_queries: int, n_keys: int, device: torch.device) -> Bool[Tensor, "b 1 1 k"]:
+    def allowed(self, block: Block, device: torch.device) -> Bool[Tensor, "b 1 1 k"]:
         """The same row for every query."""
-        return self.keys.to(device)[:, None, None, :]
+        return block.columns.of(self.keys.to(device), 1)[:, None, None]
+
+    def sees(self, block: Block) -> Sees:
+        """From the keys of the block, where they are on the CPU: an accelerator is not waited for."""
+        if self.keys.device.type != "cpu":
+            return Sees.MIXED
+        own = block.columns.of(self.keys, 1)
+        return _all_or_none(all_=bool(own.all()), none=not bool(own.any()))
 
 
-@dataclass(frozen=True, eq=False)
-class _Both(Mask):
+@dataclass(frozen=True)
+class Where(Mask):
+    """Any rule: ``Where(lambda row, column: (row + column) % 2 == 0)``.
+
+    Args:
+        rule: takes positions of queries, `q 1`, and of keys, `k`, as int64 tensors; gives a boolean tensor that
+            broadcasts to `q k`.
+    """
+
+    rule: Callable[[Tensor, Tensor], Tensor]
+
+    def allowed(self, block: Block, device: torch.device) -> Bool[Tensor, "1 1 q k"]:
+        """What the rule says.
+
+        Raises:
+            ShapeError: it gave something else than booleans for `q k`.
+        """
+        rows, columns = block.grid(device)
+        said = self.rule(rows, columns)
+        if said.dtype != torch.bool or said.dim() > 2:
+            raise ShapeError(
+                "The rule of Where must give a boolean tensor `q k`. "
+                f"Got {said.dtype} of shape {tuple(said.shape)} instead."
+            )
+        return said.expand(block.rows.size, block.columns.size)[None, None]
+
+    def sees(self, block: Block) -> Sees:
+        """MIXED: only looking would tell."""
+        return Sees.MIXED
+
+
+@dataclass(frozen=True)
+class Both(Mask):
+    """What two masks both allow: ``left & right``."""
+
     left: Mask
     right: Mask
 
-    def allowed(self, n_queries: int, n_keys: int, device: torch.device) -> Bool[Tensor, "#b 1 #q k"]:
-        return self.left.allowed(n_queries, n_keys, device) & self.right.allowed(n_queries, n_keys, device)
+    def allowed(self, block: Block, device: torch.device) -> Bool[Tensor, "#b 1 #q #k"]:
+        """Both."""
+        return self.left.allowed(block, device) & self.right.allowed(block, device)
+
+    def sees(self, block: Block) -> Sees:
+        """NONE where either sees none; ALL where both see all."""
+        two = {self.left.sees(block), self.right.sees(block)}
+        return _all_or_none(all_=two == {Sees.ALL}, none=Sees.NONE in two)
 
     def parts(self) -> tuple[Mask, ...]:
+        """The parts of both."""
         return (*self.left.parts(), *self.right.parts())
+
+
+@dataclass(frozen=True)
+class Either(Mask):
+    """What at least one of two masks allows: ``left | right``."""
+
+    left: Mask
+    right: Mask
+
+    def allowed(self, block: Block, device: torch.device) -> Bool[Tensor, "#b 1 #q #k"]:
+        """Either."""
+        return self.left.allowed(block, device) | self.right.allowed(block, device)
+
+    def sees(self, block: Block) -> Sees:
+        """ALL where either sees all; NONE where both see none."""
+        two = {self.left.sees(block), self.right.sees(block)}
+        return _all_or_none(all_=Sees.ALL in two, none=two == {Sees.NONE})
+
+    def parts(self) -> tuple[Mask, ...]:
+        """The parts of both."""
+        return (*self.left.parts(), *self.right.parts())
+
+
+@dataclass(frozen=True)
+class Not(Mask):
+    """What a mask does not allow: ``~inner``."""
+
+    inner: Mask
+
+    def allowed(self, block: Block, device: torch.device) -> Bool[Tensor, "#b 1 #q #k"]:
+        """The opposite."""
+        return ~self.inner.allowed(block, device)
+
+    def sees(self, block: Block) -> Sees:
+        """The opposite."""
+        opposite = {Sees.ALL: Sees.NONE, Sees.NONE: Sees.ALL, Sees.MIXED: Sees.MIXED}
+        return opposite[self.inner.sees(block)]
+
+    def parts(self) -> tuple[Mask, ...]:
+        """The parts of what is turned around."""
+        return self.inner.parts()
+
+
+def _all_or_none(*, all_: bool, none: bool) -> Sees:
+    return Sees.NONE if none else Sees.ALL if all_ else Sees.MIXED
+
+
+def _by_interval(block: Block, lowest: int | None, highest: int) -> Sees:
+    """What a rule lowest ≤ j − i ≤ highest, i and j positions, says of a block."""
+    rows, columns = block.positions, block.columns
+    least, most = columns.start - (rows.stop - 1), columns.stop - 1 - rows.start
+    inside = most <= highest and (lowest is None or least >= lowest)
+    outside = least > highest or (lowest is not None and most < lowest)
+    return _all_or_none(all_=inside, none=outside)
+
+
+def _batched(ids: Tensor) -> Tensor:
+    return ids if ids.dim() == 2 else ids[None]

@@ -1,45 +1,82 @@
 """Multi-head attention as a module: project, attend, project back."""
 
+from collections.abc import Callable
+from functools import partial
+
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from huiyan.attention.cache import KeyValueCache
+from huiyan.attention.choosing import Kernel
 from huiyan.attention.functional import attend
 from huiyan.attention.masks import Mask
+from huiyan.attention.positions.relative import ScorePosition
+from huiyan.attention.positions.rotary import Rotary
 from huiyan.core.config import require
-from huiyan.core.errors import ShapeError
+from huiyan.core.errors import ConfigError, ShapeError
+
+Position = Rotary | ScorePosition
 
 
 class MultiHeadAttention(nn.Module):
-    """Self-attention with `h` heads: MultiHead(X) = Concat(head₁ … head_h) Wᴼ.
+    """Attention with `h` heads: MultiHead(X, C) = Concat(head₁ … head_h) Wᴼ, where C, the context, is X unless given.
 
-    head_i = Attention(X W_iᵠ, X W_iᴷ, X W_iⱽ), with the W_i stacked in one matrix for all heads:
+    head_i = Attention(X W_iᵠ, C W_iᴷ, C W_iⱽ), with the W_i stacked in one matrix for all heads:
 
     | here | paper | shape |
     |---|---|---|
     | ``query`` | Wᵠ | m → h·d |
-    | ``key``, ``value`` | Wᴷ, Wⱽ | m → g·d |
+    | ``key``, ``value`` | Wᴷ, Wⱽ | m → g·d, or from the width of the context |
     | ``out`` | Wᴼ | h·d → m |
+    | ``head_width`` | d_k = d_v | d |
+    | ``context`` | the output of the encoder | `b k m` |
 
-    Source: Vaswani et al. 2017, section 3.2.2. Differs: biases; key and value heads may be fewer than query heads.
+    Source: Vaswani et al. 2017, section 3.2.2. Differs: biases; key and value heads may be fewer than query heads: g =
+    1 is multi-query (Shazeer 2019), 1 < g < h grouped (Ainslie et al. 2023).
+
+    ``scale``, an attribute, is None: what ``position`` asks for, or 1/√d. Set it for another (T5: 1.0).
 
     Args:
         width: `m`, the width of what comes in and goes out.
         n_heads: `h`, query heads.
         n_kv_heads: `g`, key and value heads; None is as many as query heads.
         head_width: `d`; None is width / n_heads.
+        context_width: of the context in cross-attention; None is ``width``.
         bias: whether the four projections have a bias.
+        position: ``Rotary`` or a position that acts on scores, with its parameters a part of this module. One that
+            needs this module's own projections can be assigned afterwards.
+        qk_norm: whether each head's queries and keys are normed, before they turn: True is RMSNorm over `d`, with one
+            gain for all heads (Qwen3, Gemma 3); or what makes a norm from a width, such as ``nn.LayerNorm`` (Dehghani
+            et al. 2023). Source: Henry et al. 2020. Differs: theirs is the norm to length 1 with one learnt scale.
+        soft_cap: scores s become soft_cap · tanh(s / soft_cap) (Gemma 2).
+        sinks: whether each head learns the score of no key at all, ``sinks``, `h`, from 0 on (gpt-oss).
+        dropout: probability that a weight is made 0, in training mode alone.
+        kernel: as in ``attend``.
     Raises:
-        ConfigError: the heads do not divide the width, or the key heads the query heads.
+        ConfigError: the heads do not divide the width, or the key heads the query heads, or a number is out of range.
     """
 
-    def __init__(
+    position: Position | None
+    query_norm: nn.Module | None
+    key_norm: nn.Module | None
+    sinks: nn.Parameter | None
+
+    def __init__(  # noqa: PLR0913 - the variants of attention; each has a name
         self,
         width: int,
         n_heads: int,
         *,
         n_kv_heads: int | None = None,
         head_width: int | None = None,
+        context_width: int | None = None,
         bias: bool = True,
+        position: Position | None = None,
+        qk_norm: bool | Callable[[int], nn.Module] = False,
+        soft_cap: float | None = None,
+        sinks: bool = False,
+        dropout: float = 0.0,
+        kernel: Kernel = "auto",
     ) -> None:
         super().__init__()
         require(n_heads > 0, "n_heads", "at least 1", n_heads)
@@ -49,29 +86,148 @@ class MultiHeadAttention(nn.Module):
         if head_width is None:
             require(width % n_heads == 0, "width", f"a multiple of n_heads, {n_heads}", width)
             head_width = width // n_heads
-        self.head_width = head_width
+        require(head_width > 0, "head_width", "at least 1", head_width)
+        require(soft_cap is None or soft_cap > 0, "soft_cap", "above 0, or None", soft_cap)
+        require(0 <= dropout < 1, "dropout", "at least 0 and below 1", dropout)
+        right = position is None or isinstance(position, Position)
+        require(right, "position", "Rotary, a position that acts on scores, or None", type(position).__name__)
+        self.head_width, self.soft_cap, self.dropout = head_width, soft_cap, dropout
+        self.scale: float | None = None
+        self.kernel: Kernel = kernel
+        context_width = width if context_width is None else context_width
         self.query = nn.Linear(width, n_heads * head_width, bias=bias)
-        self.key = nn.Linear(width, n_kv_heads * head_width, bias=bias)
-        self.value = nn.Linear(width, n_kv_heads * head_width, bias=bias)
+        self.key = nn.Linear(context_width, n_kv_heads * head_width, bias=bias)
+        self.value = nn.Linear(context_width, n_kv_heads * head_width, bias=bias)
         self.out = nn.Linear(n_heads * head_width, width, bias=bias)
+        self.position = position
+        norm = partial(nn.RMSNorm, eps=1e-6) if qk_norm is True else qk_norm
+        self.query_norm, self.key_norm = (norm(head_width) if norm else None for _ in range(2))
+        self.sinks = nn.Parameter(torch.zeros(n_heads)) if sinks else None
 
     def forward(
         self,
         x: Float[Tensor, "b l m"] | Float[Tensor, "t m"],
         *,
+        context: Float[Tensor, "b k _"] | Float[Tensor, "s _"] | None = None,
         lengths: Int[Tensor, " b"] | None = None,
+        context_lengths: Int[Tensor, " b"] | None = None,
         mask: Mask | None = None,
+        cache: KeyValueCache | None = None,
     ) -> Float[Tensor, "b l m"] | Float[Tensor, "t m"]:
-        """Attend within each sequence of a dense batch `b l m`, or of a packed row `t m` with its lengths `b`."""
-        if x.dim() != (3 if lengths is None else 2):
+        """Attend within each sequence of a dense batch `b l m`, or of a packed row `t m` with its lengths `b`.
+
+        Args:
+            x: what asks, and what is asked unless there is a context.
+            context: what is asked in cross-attention: `b k m`, or packed `s m` with ``context_lengths``.
+            lengths: of the sequences packed in ``x``, int64, on the CPU.
+            context_lengths: of those packed in ``context``.
+            mask: what may attend to what.
+            cache: of a dense batch. ``x`` is then what follows on the tokens in it, and is appended. With a context,
+                the cache takes the context's keys and values in the first call, and later ones read them there.
+        Raises:
+            ShapeError: inputs that do not fit together.
+            ConfigError: a mask, a position or a kernel that does not take this input, or a cache for packed input.
+        """
+        self._check(x, context, lengths, context_lengths, cache)
+        q = self._heads(self.query, x, self.query_norm)
+        asked = x if context is None else context
+        if cache is not None and context is not None and cache.length:
+            k, v = cache.read(asked.shape[:2])
+        else:
+            k, v = self._heads(self.key, asked, self.key_norm), self._heads(self.value, asked)
+            if lengths is None:
+                k, v = k.transpose(1, 2), v.transpose(1, 2)
+        if lengths is not None:
+            heads = self._attend(q, k, v, mask, self.position, lengths=lengths, key_lengths=context_lengths)
+            return self.out(heads.flatten(-2))
+        q, position = q.transpose(1, 2), self.position
+        if cache is not None and context is None:
+            mask = cache.mask(mask, q.shape[2])
+            if isinstance(position, Rotary):
+                q, k, position = cache.rotate(position, q), cache.rotate(position, k), None
+            k, v = cache.append(k, v)
+        elif cache is not None and not cache.length:
+            k, v = cache.append(k, v)
+        heads = self._attend(q, k, v, mask, position)
+        return self.out(heads.transpose(1, 2).flatten(-2))
+
+    def _heads(self, project: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+        """`… m` → `… h d`: l or t stays in front, so that this is a view of what the projection wrote."""
+        heads: Tensor = project(x).unflatten(-1, (-1, self.head_width))
+        if norm is None:
+            return heads
+        # Under autocast the gain of a norm is float32 where what comes in is not.
+        gain: Tensor = getattr(norm, "weight", heads)
+        return norm(heads.to(gain.dtype)).to(heads.dtype)
+
+    def _attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Mask | None,
+        position: Position | None,
+        *,
+        lengths: Tensor | None = None,
+        key_lengths: Tensor | None = None,
+    ) -> Tensor:
+        return attend(
+            q,
+            k,
+            v,
+            lengths=lengths,
+            key_lengths=key_lengths,
+            mask=mask,
+            position=position,
+            scale=self.scale,
+            soft_cap=self.soft_cap,
+            sinks=self.sinks,
+            dropout=self.dropout if self.training else 0.0,
+            kernel=self.kernel,
+        )
+
+    def _check(
+        self,
+        x: Tensor,
+        context: Tensor | None,
+        lengths: Tensor | None,
+        context_lengths: Tensor | None,
+        cache: KeyValueCache | None,
+    ) -> None:
+        n_dims, packed = (3, False) if lengths is None else (2, True)
+        if x.dim() != n_dims:
             raise ShapeError(
                 "MultiHeadAttention takes `b l m`, or `t m` with lengths. "
-                f"Got {tuple(x.shape)} with{'out' if lengths is None else ''} lengths instead."
+                f"Got {tuple(x.shape)} with{'' if packed else 'out'} lengths instead."
             )
-        # l or t stays in front: `… (h·d)` → `… h d` is a view of what the projection wrote.
-        q, k, v = (project(x).unflatten(-1, (-1, self.head_width)) for project in (self.query, self.key, self.value))
-        if lengths is not None:
-            heads = attend(q, k, v, lengths=lengths, mask=mask)
-        else:
-            heads = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask=mask).transpose(1, 2)
-        return self.out(heads.flatten(-2))
+        if context is not None and (context.dim() != n_dims or packed != (context_lengths is not None)):
+            raise ShapeError(
+                "The context must be as x: `b k m`, or `s m` with context_lengths where x is packed. "
+                f"Got {tuple(context.shape)} with{'' if context_lengths is not None else 'out'} context_lengths "
+                f"for x {tuple(x.shape)}."
+            )
+        if context is None and context_lengths is not None:
+            raise ShapeError("context_lengths are those of a packed context. Got them without a context.")
+        if cache is None:
+            return
+        if packed:
+            raise ConfigError(
+                "A KeyValueCache grows with a dense batch `b l m`. Got packed input, with lengths.",
+                hint="Pad the batch on the left and hide the padding with a Keys mask, or use one cache a sequence.",
+            )
+        scored = isinstance(self.position, ScorePosition)
+        if scored and cache.n_sinks:
+            raise ConfigError(
+                f"A cache that keeps the first tokens cannot tell {type(self.position).__name__} how far they are.",
+                hint="Use Rotary, or a cache with n_sinks=0.",
+            )
+        if context is not None and cache.max_length is not None:
+            raise ConfigError(
+                "The cache of a context holds all of it. Got a cache with max_length.",
+                hint="Use KeyValueCache() for cross-attention.",
+            )
+        if context is not None and self.position is not None:
+            raise ConfigError(
+                "In cross-attention a position is counted from the last query, which moves as a cache is used.",
+                hint="Leave the cache out, or the position.",
+            )

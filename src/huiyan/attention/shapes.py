@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from huiyan.attention.masks import Keys, Mask
-from huiyan.core.errors import ShapeError
+from huiyan.attention.masks import Keys, Mask, Segments
+from huiyan.attention.positions.relative import TENSORS, RelativeTerms
+from huiyan.core.errors import ConfigError, ShapeError
 
 
 def check_tensors(q: Tensor, k: Tensor, v: Tensor, *, packed: bool) -> None:
@@ -32,17 +33,25 @@ def check_tensors(q: Tensor, k: Tensor, v: Tensor, *, packed: bool) -> None:
         raise ShapeError(f"q, k and v must be on one device. Got {q.device}, {k.device} and {v.device}.")
 
 
-def check_lengths(lengths: Tensor, n_tokens: int, *, name: str, of: str) -> None:
-    """Raise unless ``lengths`` are those of packed sequences with ``n_tokens`` tokens.
+def check_lengths(lengths: Tensor, *, name: str) -> None:
+    """Raise unless ``lengths`` can be those of packed sequences; ``check_sum`` looks at the numbers.
 
     Raises:
-        ShapeError: they are not int64 on the CPU, below 0, or do not add up.
+        ShapeError: they are not int64 on the CPU.
     """
     if lengths.dim() != 1 or lengths.dtype != torch.int64 or lengths.device.type != "cpu":
         raise ShapeError(
             f"{name} must be one int64 number a sequence, `b`, on the CPU. "
             f"Got {lengths.dtype} of shape {tuple(lengths.shape)} on {lengths.device}."
         )
+
+
+def check_sum(lengths: Tensor, n_tokens: int, *, name: str, of: str) -> None:
+    """Raise unless ``lengths`` are those of sequences with ``n_tokens`` tokens together.
+
+    Raises:
+        ShapeError: one is below 0, or they do not add up.
+    """
     if bool((lengths < 0).any()) or int(lengths.sum()) != n_tokens:
         raise ShapeError(
             f"{name} must be at least 0 and add up to the {n_tokens} tokens of {of}. "
@@ -64,14 +73,80 @@ def check_pairs(lengths: Tensor, key_lengths: Tensor) -> None:
 
 
 def check_mask(mask: Mask, q: Tensor, k: Tensor) -> None:
-    """Raise unless every key mask in ``mask`` is for this dense batch.
+    """Raise unless every part of ``mask`` that holds tensors is for this dense batch.
 
     Raises:
-        ShapeError: one is of another batch or another number of keys.
+        ShapeError: one is of another batch, or another number of queries or keys.
+    """
+    b, n_queries, n_keys = q.shape[0], q.shape[2], k.shape[2]
+    got = f"with q {tuple(q.shape)} and k {tuple(k.shape)}"
+    for part in mask.parts():
+        if isinstance(part, Keys) and part.keys.shape != (b, n_keys):
+            raise ShapeError(f"The Keys mask must be `b k`, here {(b, n_keys)}. Got {tuple(part.keys.shape)}, {got}.")
+        if isinstance(part, Segments):
+            for name, ids, n in zip(("queries", "keys"), part.ids(), (n_queries, n_keys), strict=True):
+                if ids.shape not in ((n,), (1, n), (b, n)):
+                    raise ShapeError(
+                        f"The {name} of Segments must be `{name[0]}` or `b {name[0]}`, here {(n,)} or {(b, n)}. "
+                        f"Got {tuple(ids.shape)}, {got}."
+                    )
+
+
+def check_packed_mask(mask: Mask) -> None:
+    """Raise unless ``mask`` can be used inside packed sequences.
+
+    Raises:
+        ConfigError: it names the tokens of a dense batch.
     """
     for part in mask.parts():
-        if isinstance(part, Keys) and part.keys.shape != (k.shape[0], k.shape[2]):
-            raise ShapeError(
-                f"The Keys mask must be `b k`, here {(k.shape[0], k.shape[2])}. "
-                f"Got {tuple(part.keys.shape)}, with q {tuple(q.shape)} and k {tuple(k.shape)}."
+        if isinstance(part, Keys):
+            raise ConfigError(
+                "A Keys mask belongs to a dense batch. Packed sequences have no padding to hide.",
+                hint="Leave the hidden keys out of the packed row.",
             )
+        if isinstance(part, Segments):
+            raise ConfigError(
+                "A Segments mask belongs to a dense batch. Packed sequences are segments already.",
+                hint="Give the length of every segment in lengths.",
+            )
+
+
+def check_terms(terms: RelativeTerms, q: Tensor) -> None:
+    """Raise unless relative terms are for the heads, the head width and the device of ``q``, packed or dense.
+
+    Raises:
+        ShapeError: naming the table that does not fit.
+    """
+    h, d = q.shape[-2 if q.dim() == 3 else 1], q.shape[-1]
+    tables = {name: x.shape[1] for name in TENSORS[:4] if (x := getattr(terms, name)) is not None}
+    if any(n != terms.n_rows for n in tables.values()):  # not a set: hashing makes a traced number a constant
+        raise ShapeError(f"The tables of a position must have equally many rows, one an offset. Got {tables}.")
+    for name in TENSORS:
+        x: Tensor | None = getattr(terms, name)
+        if x is None:
+            continue
+        heads_fit = x.shape[0] == h or (x.shape[0] == 1 and name in ("keys", "queries", "values"))
+        if not heads_fit or (name != "bias" and x.shape[-1] != d):
+            raise ShapeError(
+                f"The position's {name} must be for {h} heads of width {d}, as q {tuple(q.shape)} has. "
+                f"Got {tuple(x.shape)}."
+            )
+        if x.device != q.device:
+            raise ShapeError(
+                f"The position must be on the device of q, {q.device}. Got {name} on {x.device}.",
+                hint="Move the position module with .to(device).",
+            )
+
+
+def check_sinks(sinks: Tensor, q: Tensor) -> None:
+    """Raise unless ``sinks`` hold one number for each query head of ``q``, on its device.
+
+    Raises:
+        ShapeError: they do not.
+    """
+    h = q.shape[-2 if q.dim() == 3 else 1]
+    if sinks.shape != (h,) or sinks.device != q.device or not sinks.is_floating_point():
+        raise ShapeError(
+            f"sinks must hold one floating number a query head, `h`, here {(h,)}, on {q.device}. "
+            f"Got {sinks.dtype} of shape {tuple(sinks.shape)} on {sinks.device}."
+        )

@@ -50,9 +50,7 @@ class Packed:
 
     def positions(self) -> Tensor:
         """The index of every token in its own sequence, `t`: 0 … n−1 for each."""
-        starts = self.lengths.cumsum(0) - self.lengths
-        positions = torch.arange(len(self.tokens)) - starts.repeat_interleave(self.lengths)
-        return positions.to(self.tokens.device, non_blocking=True)
+        return packed_positions(self.lengths, len(self.tokens)).to(self.tokens.device, non_blocking=True)
 
     def first_tokens(self) -> Tensor:
         """The row of the first token of every sequence, `b`, on the device of the tokens."""
@@ -62,3 +60,9 @@ class Packed:
         """The sequence every token belongs to, `t`, on the device of the tokens."""
         ids = torch.arange(len(self.lengths)).repeat_interleave(self.lengths)
         return ids.to(self.tokens.device, non_blocking=True)
+
+
+def packed_positions(lengths: Tensor, n_tokens: int) -> Tensor:
+    """The index of every one of `t` packed tokens in its own sequence, int64, on the CPU."""
+    starts = lengths.cumsum(0) - lengths
+    return torch.arange(n_tokens) - starts.repeat_interleave(lengths, output_size=n_tokens)

@@ -1,104 +1,244 @@
-"""Attention over sequences laid end to end: on the CPU no padding is ever computed.
+"""Attention over sequences laid end to end: one operator, whatever the lengths.
 
 A query sees the keys of its own sequence only. On the CPU, neighbours of equal length form a *run*, which is a dense
-batch by a mere view, so that a batch sorted by length costs a handful of fused calls (one block-diagonal mask over
-the whole row would be some 20 times slower). On an accelerator, where many small launches are what costs, the batch
-is padded for this one call.
+batch by a mere view, so that a batch sorted by length costs a handful of fused calls and no padding is ever computed
+(one block-diagonal mask over the whole row would be some 20 times slower). On an accelerator, where many small
+launches are what costs, the batch is padded for this one call.
+
+To ``torch.compile`` all this is one opaque operator, ``huiyan::attend_packed``: lengths are data to it, so that a batch
+of other lengths does not compile again. Masks come as a text of numbers, positions as their tables.
 """
 
-from itertools import groupby
-from typing import NamedTuple, cast
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from huiyan.attention.kernels.sdpa import attend_dense
-from huiyan.attention.masks import Keys, Mask
+from huiyan.attention.dropout import Dropout
+from huiyan.attention.kernels import blockwise
+from huiyan.attention.kernels.padded import attend_padded
+from huiyan.attention.kernels.runs import Run, attend_by_runs, runs
+from huiyan.attention.mask_text import mask_as_text, mask_from_text
+from huiyan.attention.masks import Causal, Where
+from huiyan.attention.positions.relative import RelativeTerms
+from huiyan.attention.scoring import Scoring
+from huiyan.attention.shapes import check_sum
 
 
 def attend_packed(
     q: Float[Tensor, "t h d"],
     k: Float[Tensor, "s g d"],
     v: Float[Tensor, "s g d"],
+    scoring: Scoring,
     *,
     lengths: Int[Tensor, " b"],
     key_lengths: Int[Tensor, " b"],
-    mask: Mask | None,
-    scale: float,
 ) -> Float[Tensor, "t h d"]:
     """Attention inside each of `b` sequences; ``lengths`` and ``key_lengths`` are on the CPU and add up to t and s."""
-    attend_sequences = _attend_by_runs if q.device.type == "cpu" else _attend_by_padding
-    return attend_sequences(q, k, v, lengths=lengths, key_lengths=key_lengths, mask=mask, scale=scale)
+    if scoring.mask is not None and any(isinstance(part, Where) for part in scoring.mask.parts()):
+        # A function of Python is no argument of an operator.
+        return attend_by_runs(q, k, v, scoring, lengths=lengths, key_lengths=key_lengths)
+    terms = scoring.terms or RelativeTerms(lowest=0)
+    p, seed = (0.0, 0) if scoring.dropout is None else (scoring.dropout.p, scoring.dropout.seed)
+    if not isinstance(seed, Tensor):
+        seed = torch.tensor((seed + (1 << 63)) % (1 << 64) - (1 << 63))  # the same 64 bits, as a signed number
+    tables = (terms.bias, terms.keys, terms.queries, terms.values, scoring.sinks)
+    mask = mask_as_text(scoring.mask)
+    out, _ = _operator(q, k, v, lengths, key_lengths, *tables, seed, terms.lowest, scoring.scale, scoring.soft_cap, p, mask)  # noqa: E501 # fmt: skip
+    return out
 
 
-class _Run(NamedTuple):
-    n_queries: int
-    n_keys: int
-    n_sequences: int
+@torch.library.custom_op("huiyan::attend_packed", mutates_args=())
+def _operator(  # noqa: PLR0913, PLR0917 - an operator takes tensors and numbers, not values made of them
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lengths: Tensor,
+    key_lengths: Tensor,
+    bias: Tensor | None,
+    keys: Tensor | None,
+    queries: Tensor | None,
+    values: Tensor | None,
+    sinks: Tensor | None,
+    seed: Tensor,
+    lowest: int,
+    scale: float,
+    soft_cap: float | None,
+    dropout: float,
+    mask: str,
+) -> tuple[Tensor, Tensor]:
+    """The output, `t h d`, and the log-sum-exp of each row, `t h`."""
+    check_sum(lengths, len(q), name="lengths", of="q")
+    check_sum(key_lengths, len(k), name="key_lengths", of="k")
+    scoring = _scoring((bias, keys, queries, values, sinks), seed, lowest, scale, soft_cap, dropout, mask)
+    out = torch.empty_like(q, memory_format=torch.contiguous_format)
+    lse = q.new_empty((*q.shape[:2], 1), dtype=torch.promote_types(q.dtype, torch.float32))
+    if _is_padded(q, scoring, lengths, key_lengths):
+        # The backward pass of the padded batch computes it again, and needs no log-sum-exp.
+        return out.copy_(
+            attend_padded(q, k, v, scoring, lengths=lengths, key_lengths=key_lengths)
+        ), lse.zero_().squeeze(-1)
+    for run in runs(lengths, key_lengths):
+        own, own_q, own_k, own_v = run.scoring(scoring), run.queries(q), run.keys(k), run.keys(v)
+        if _is_flash(own, run):
+            result, own_lse = _flash(own_q, own_k, own_v, 0.0, own.mask is not None, scale=own.scale)
+        else:
+            result, own_lse = blockwise.forward(own_q, own_k, own_v, own)
+        run.queries(out).copy_(result)
+        run.queries(lse).copy_(own_lse[..., None])
+    return out, lse.squeeze(-1)
 
 
-def _attend_by_runs(
-    q: Tensor, k: Tensor, v: Tensor, *, lengths: Tensor, key_lengths: Tensor, mask: Mask | None, scale: float
-) -> Tensor:
-    runs = _runs(lengths, key_lengths)
-    query_tokens = [run.n_queries * run.n_sequences for run in runs]
-    key_tokens = [run.n_keys * run.n_sequences for run in runs]
-    outputs: list[Tensor] = []
-    # `split` and not slices: the gradient of a split is one concatenation, that of each slice a full row of zeros.
-    pieces = zip(torch.split(q, query_tokens), *(torch.split(x, key_tokens) for x in (k, v)), strict=True)
-    for run, (q_run, k_run, v_run) in zip(runs, pieces, strict=True):
-        out = attend_dense(
-            _heads_first(q_run, run.n_sequences),
-            _heads_first(k_run, run.n_sequences),
-            _heads_first(v_run, run.n_sequences),
-            mask=mask,
-            scale=scale,
-        )
-        outputs.append(out.transpose(1, 2).flatten(0, 1))
-    return torch.cat(outputs) if outputs else q
+@_operator.register_fake
+def _(q: Tensor, *_others: Any) -> tuple[Tensor, Tensor]:
+    out = torch.empty_like(q, memory_format=torch.contiguous_format)
+    return out, q.new_empty(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32))
 
 
-def _runs(lengths: Tensor, key_lengths: Tensor) -> list[_Run]:
-    both = torch.stack([lengths, key_lengths], dim=1)
-    pairs = cast("list[list[int]]", both.tolist())  # pyright: ignore[reportUnknownMemberType] - torch leaves it open
-    return [_Run(n_queries, n_keys, len(list(run))) for (n_queries, n_keys), run in groupby(pairs)]
+@torch.library.custom_op("huiyan::attend_packed_backward", mutates_args=())
+def _backward_operator(  # noqa: PLR0913, PLR0917 - as above
+    d_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    lengths: Tensor,
+    key_lengths: Tensor,
+    bias: Tensor | None,
+    keys: Tensor | None,
+    queries: Tensor | None,
+    values: Tensor | None,
+    sinks: Tensor | None,
+    seed: Tensor,
+    lowest: int,
+    scale: float,
+    soft_cap: float | None,
+    dropout: float,
+    mask: str,
+    wanted: list[bool],
+) -> list[Tensor]:
+    """Gradients of q, k and v, and of those of the five tables that are wanted."""
+    tables = (bias, keys, queries, values, sinks)
+    scoring = _scoring(tables, seed, lowest, scale, soft_cap, dropout, mask)
+    if _is_padded(q, scoring, lengths, key_lengths):
+        with torch.enable_grad(), _recording():
+            own = [
+                None if x is None else x.detach().requires_grad_(wish) for x, wish in zip(tables, wanted, strict=True)
+            ]
+            again = _scoring(own, seed, lowest, scale, soft_cap, dropout, mask)
+            leaves = [x.detach().requires_grad_() for x in (q, k, v)]
+            result = attend_padded(leaves[0], leaves[1], leaves[2], again, lengths=lengths, key_lengths=key_lengths)
+        leaves += [x for x in own if x is not None and x.requires_grad]
+        return list(torch.autograd.grad(result, leaves, d_out, materialize_grads=True))
+    d_q, d_k, d_v = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
+    d_tables = [
+        torch.zeros_like(x, dtype=lse.dtype) if x is not None and wish else None
+        for x, wish in zip(tables, wanted, strict=True)
+    ]
+    for run in runs(lengths, key_lengths):
+        own = run.scoring(scoring)
+        own_q, own_k, own_v = run.queries(q), run.keys(k), run.keys(v)
+        own_d_out, own_out, own_lse = (run.queries(x) for x in (d_out, out, lse[..., None]))
+        if _is_flash(own, run):
+            # In float32: torch's backward pass in half precision takes three times as long on a CPU.
+            qkv_out = (x.to(lse.dtype) for x in (own_d_out, own_q, own_k, own_v, own_out))
+            gradients = _flash_backward(*qkv_out, own_lse[..., 0], 0.0, own.mask is not None, scale=own.scale)
+        else:
+            *gradients, own_tables = blockwise.backward(
+                own_d_out, (own_q, own_k, own_v), own_out, own_lse[..., 0], own, wanted=_seven(wanted)
+            )
+            for d_table, own_table in zip(d_tables, _five(own_tables), strict=True):
+                if d_table is not None and own_table is not None:
+                    d_table.add_(own_table)
+        run.queries(d_q).copy_(gradients[0])
+        run.keys(d_k).copy_(gradients[1])
+        run.keys(d_v).copy_(gradients[2])
+    return [
+        d_q,
+        d_k,
+        d_v,
+        *(d.to(x.dtype) for d, x in zip(d_tables, tables, strict=True) if d is not None and x is not None),
+    ]
 
 
-def _heads_first(x: Tensor, n_sequences: int) -> Tensor:
-    # (b l) h d → b h l d
-    return x.view(n_sequences, len(x) // n_sequences, *x.shape[1:]).transpose(1, 2)
+@_backward_operator.register_fake
+def _(_d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, *others: Any) -> list[Tensor]:
+    tables = [x for x, wish in zip(others[4:9], others[-1], strict=True) if wish]
+    return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v, *tables)]
 
 
-def _attend_by_padding(
-    q: Tensor, k: Tensor, v: Tensor, *, lengths: Tensor, key_lengths: Tensor, mask: Mask | None, scale: float
-) -> Tensor:
-    if not len(lengths):
-        return q
-    queries, keys = _Padding(lengths, q.device), _Padding(key_lengths, q.device)
-    hide = Keys(keys.visible)
-    out = attend_dense(
-        queries.pad(q), keys.pad(k), keys.pad(v), mask=hide if mask is None else mask & hide, scale=scale
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, seed, lowest, scale, soft_cap, dropout, mask = inputs
+    ctx.save_for_backward(*output, *tensors, seed)
+    ctx.numbers = (lowest, scale, soft_cap, dropout, mask)
+
+
+def _differentiate(ctx: Any, d_out: Tensor, _d_lse: Tensor) -> tuple[Tensor | None, ...]:
+    out, lse, q, k, v, lengths, key_lengths, *tables, seed = ctx.saved_tensors
+    wanted = [x is not None and wish for x, wish in zip(tables, ctx.needs_input_grad[5:10], strict=True)]
+    d_q, d_k, d_v, *rest = _backward_operator(d_out, q, k, v, out, lse, lengths, key_lengths, *tables, seed, *ctx.numbers, wanted)  # noqa: E501 # fmt: skip
+    given = iter(rest)
+    d_tables = [next(given) if wish else None for wish in wanted]
+    return d_q, d_k, d_v, None, None, *d_tables, None, None, None, None, None, None
+
+
+_operator.register_autograd(_differentiate, setup_context=_save)
+
+
+def _recording() -> AbstractContextManager[None]:
+    """Inside an operator autograd is switched off beneath ``enable_grad``; this lets it record there too."""
+    return torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.AutogradFunctionality, False)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001 - the one that gives the log-sum-exp
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward  # noqa: SLF001
+
+
+def _scoring(
+    tables: Sequence[Tensor | None],
+    seed: Tensor,
+    lowest: int,
+    scale: float,
+    soft_cap: float | None,
+    dropout: float,
+    mask: str,
+) -> Scoring:
+    bias, keys, queries, values, sinks = tables
+    terms = RelativeTerms(lowest=lowest, bias=bias, keys=keys, queries=queries, values=values)
+    return Scoring(
+        scale=scale,
+        mask=mask_from_text(mask),
+        terms=terms if terms.has_tables else None,
+        soft_cap=soft_cap,
+        sinks=sinks,
+        dropout=Dropout(dropout, int(seed)) if dropout else None,
     )
-    return out.transpose(1, 2).flatten(0, 1).index_select(0, queries.rows)
 
 
-class _Padding:
-    """Where packed tokens stand in a padded batch.
+def _five(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Of ``Scoring.tensors()``, those the operator takes: the biases of single heads are gone before it."""
+    return [*tensors[:4], tensors[-1]]
 
-    Padding is on the left: a causal mask is aligned at the bottom right, so that the last query of a sequence meets
-    its last key in the same corner, however long the two are.
-    """
 
-    def __init__(self, lengths: Tensor, device: torch.device) -> None:
-        self.n_sequences, self.longest = len(lengths), int(lengths.max())
-        starts = torch.arange(1, self.n_sequences + 1) * self.longest - lengths.cumsum(0)
-        rows = torch.arange(int(lengths.sum())) + starts.repeat_interleave(lengths)
-        visible = torch.arange(self.longest, 0, -1) <= lengths[:, None]
-        self.rows = rows.to(device, non_blocking=True)  # t, of the flattened batch
-        self.visible = visible.to(device, non_blocking=True)  # b l
+def _seven(of_five: Sequence[bool]) -> list[bool]:
+    """The opposite of ``_five``."""
+    return [*of_five[:4], False, False, of_five[-1]]
 
-    def pad(self, x: Tensor) -> Tensor:
-        """`t h d` → `b h l d`, with zeros."""
-        padded = x.new_zeros(self.n_sequences * self.longest, *x.shape[1:]).index_copy(0, self.rows, x)
-        return _heads_first(padded, self.n_sequences)
+
+def _is_flash(scoring: Scoring, run: Run) -> bool:
+    return (
+        scoring.is_plain
+        and run.n_queries > 0
+        and run.n_keys > 0
+        and (scoring.mask is None or (isinstance(scoring.mask, Causal) and run.n_queries == run.n_keys))
+    )
+
+
+def _is_padded(q: Tensor, scoring: Scoring, lengths: Tensor, key_lengths: Tensor) -> bool:
+    """Whether the batch is padded: on an accelerator, where padding on the right moves no position."""
+    moves = scoring.mask is not None or scoring.terms is not None
+    return q.device.type != "cpu" and len(lengths) > 0 and (not moves or torch.equal(lengths, key_lengths))

@@ -5,40 +5,36 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from huiyan.attention.masks import Causal, Mask
+from huiyan.attention.masks import Block, Causal
 from huiyan.attention.oracle import attend_by_formula
+from huiyan.attention.scoring import Scoring
 
 
 def attend_dense(
-    q: Float[Tensor, "b h q d"],
-    k: Float[Tensor, "b g k d"],
-    v: Float[Tensor, "b g k d"],
-    *,
-    mask: Mask | None,
-    scale: float,
+    q: Float[Tensor, "b h q d"], k: Float[Tensor, "b g k d"], v: Float[Tensor, "b g k d"], scoring: Scoring
 ) -> Float[Tensor, "b h q d"]:
-    """As ``attend_by_formula``, without holding the map where `torch` has a kernel that need not.
+    """As ``attend_by_formula`` with a scale and a mask; the map is held only where `torch` has no kernel that need not.
 
     Source: ``torch.nn.functional.scaled_dot_product_attention``. Differs: causal is aligned at the bottom right when
     q ≠ k, and a row that may attend to nothing gives 0 with finite gradients whatever the backend does.
     """
     n_queries, n_keys = q.shape[2], k.shape[2]
+    mask, scale = scoring.mask, scoring.scale
     if n_keys == 0:
-        return attend_by_formula(q, k, v, mask=None, scale=scale)
+        return attend_by_formula(q, k, v, Scoring(scale=scale))
+    if q.device.type == "cpu" and q.dtype in (torch.bfloat16, torch.float16) and torch.is_grad_enabled():
+        # torch's backward pass in half precision takes three times as long on a CPU as that in float32.
+        with torch.autocast("cpu", enabled=False):
+            return attend_dense(q.float(), k.float(), v.float(), scoring).to(q.dtype)
     grouped = q.shape[1] != k.shape[1]
     if mask is None or (isinstance(mask, Causal) and n_queries == n_keys):
         return scaled_dot_product_attention(q, k, v, is_causal=mask is not None, scale=scale, enable_gqa=grouped)
 
-    allowed = mask.allowed(n_queries, n_keys, q.device)
-    if _sees_something(mask, n_queries, n_keys):
+    allowed = mask.allowed(Block.whole(n_queries, n_keys), q.device)
+    if isinstance(mask, Causal) and n_queries < n_keys:  # every row sees something
         return scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=scale, enable_gqa=grouped)
     # Backends differ on rows that see nothing (0, NaN, NaN in the backward pass only). Such a row is let see
     # everything, and then made 0: its gradients are 0 too, in every backend.
     blind = ~allowed.any(dim=-1, keepdim=True)
     out = scaled_dot_product_attention(q, k, v, attn_mask=allowed | blind, scale=scale, enable_gqa=grouped)
     return torch.where(blind, 0.0, out)
-
-
-def _sees_something(mask: Mask, n_queries: int, n_keys: int) -> bool:
-    # Decided without reading the tensor, which would make an accelerator wait.
-    return isinstance(mask, Causal) and n_queries <= n_keys

@@ -4,14 +4,16 @@ import pytest
 import torch
 
 from huiyan.attention.kernels import sdpa
-from huiyan.attention.masks import Causal, Keys, Mask
+from huiyan.attention.masks import Block, Causal, Keys, Mask
+from huiyan.attention.scoring import Scoring
 
 
 def test_decoding_sees_the_whole_cache() -> None:
     """`torch` aligns causal at the top left, where the one new query would see the first key only."""
     q, k, v = torch.randn(1, 2, 1, 8), *torch.randn(2, 1, 2, 6, 8)
     torch.testing.assert_close(
-        sdpa.attend_dense(q, k, v, mask=Causal(), scale=1.0), sdpa.attend_dense(q, k, v, mask=None, scale=1.0)
+        sdpa.attend_dense(q, k, v, Scoring(scale=1.0, mask=Causal())),
+        sdpa.attend_dense(q, k, v, Scoring(scale=1.0, mask=None)),
     )
 
 
@@ -22,8 +24,8 @@ def test_decoding_sees_the_whole_cache() -> None:
 )
 def test_blind_rows_give_zero_and_finite_gradients(mask: Mask) -> None:
     leaves = [torch.randn(2, 2, n, 8, requires_grad=True) for n in (5, 3, 3)]
-    out = sdpa.attend_dense(*leaves, mask=mask, scale=1e3)
-    blind = ~mask.allowed(5, 3, torch.device("cpu")).any(-1, keepdim=True).expand(2, 2, 5, 1)
+    out = sdpa.attend_dense(*leaves, Scoring(scale=1e3, mask=mask))
+    blind = ~mask.allowed(Block.whole(5, 3), torch.device("cpu")).any(-1, keepdim=True).expand(2, 2, 5, 1)
     assert blind.any()
     assert not out.masked_select(blind).any()
     for gradient in torch.autograd.grad((out * torch.randn_like(out)).sum(), leaves):
@@ -40,7 +42,7 @@ def test_backends_are_never_asked_about_blind_rows(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(sdpa, "scaled_dot_product_attention", naive)
     leaves = [torch.randn(1, 2, n, 8, requires_grad=True) for n in (5, 3, 3)]
-    out = sdpa.attend_dense(*leaves, mask=Causal(), scale=1.0)
+    out = sdpa.attend_dense(*leaves, Scoring(scale=1.0, mask=Causal()))
     assert not out[:, :, :2].any()
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(out.sum(), leaves))
 
@@ -48,4 +50,4 @@ def test_backends_are_never_asked_about_blind_rows(monkeypatch: pytest.MonkeyPat
 def test_no_tensor_is_made_for_the_plain_causal_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Causal, "allowed", lambda *_: pytest.fail("a mask of q × k was made"))
     x = torch.randn(1, 1, 4, 8)
-    assert sdpa.attend_dense(x, x, x, mask=Causal(), scale=1.0).shape == x.shape
+    assert sdpa.attend_dense(x, x, x, Scoring(scale=1.0, mask=Causal())).shape == x.shape

@@ -1,0 +1,107 @@
+"""Dropout of attention weights that can be had again: what is dropped is a function of the seed and the place.
+
+Each 64 × 64 tile of each map has a key of its own, and each weight in the tile a number: 16 bits of a hash of key and
+place. Whoever computes a tile, in blocks of whatever size, in the forward pass or again in the backward pass, on a CPU
+or a GPU, alone or in a packed batch, drops the same weights.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from huiyan.attention.masks import Span
+from huiyan.core.config import require
+
+TILE = 64
+_LEVELS = 1 << 16  # a weight's number has 16 bits: two of them come from one hash of 32
+_FIRST, _SECOND = 0x7FEB352D, 0x846CA68B - (1 << 32)
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Weights are made 0 with probability ``p``, rounded to a 65,536th; the others are divided by ``keep_share``.
+
+    Source: Srivastava et al. 2014; on the weights after the softmax, as in Vaswani et al. 2017. The hash is C. Wellons'
+    ``lowbias32``.
+
+    Args:
+        p: probability, at least 0 and below 1.
+        seed: any 64-bit integer; as a tensor, on the CPU, it is not read before a tile is computed.
+    """
+
+    p: float
+    seed: int | Int[Tensor, ""]
+
+    def __post_init__(self) -> None:
+        require(0 <= self.p < 1, "dropout", "at least 0 and below 1", self.p)
+
+    @property
+    def keep_share(self) -> float:
+        """The probability that a weight is kept, exactly."""
+        return 1 - self._n_dropped_levels / _LEVELS
+
+    @property
+    def _n_dropped_levels(self) -> int:
+        return min(round(self.p * _LEVELS), _LEVELS - 1)
+
+    def keeps(
+        self, sequences: Span, heads: Span, rows: Span, columns: Span, device: torch.device
+    ) -> Bool[Tensor, "b h q k"]:
+        """Which weights of a block are kept.
+
+        Args:
+            sequences: numbers of sequences in the batch, dense or packed.
+            heads: numbers of query heads.
+            rows: indices of queries in their sequence.
+            columns: indices of keys.
+        """
+        tile_rows, tile_columns = _tiles(rows), _tiles(columns)
+        seed = int(self.seed)
+        key = torch.full((1,) * 6, _low_32_bits(seed), dtype=torch.int32, device=device)
+        key = _mix(_mix(key).bitwise_xor_(_low_32_bits(seed >> 32)))
+        for numbers, place in ((sequences, 0), (heads, 1), (tile_rows, 2), (tile_columns, 4)):
+            shape = [1] * 6
+            shape[place] = numbers.size
+            own = numbers.numbers(device).to(torch.int32).view(shape)
+            key = _mix(key + own * _SECOND)
+        hashed = _mix(
+            key + _places(device).view(1, 1, 1, TILE, 1, TILE // 2)
+        )  # b h, tile and row, tile and column pair
+        numbers = hashed.view(torch.int16).flatten(4, 5).flatten(2, 3)
+        first_row, first_column = tile_rows.start * TILE, tile_columns.start * TILE
+        numbers = numbers[
+            :,
+            :,
+            rows.start - first_row : rows.stop - first_row,
+            columns.start - first_column : columns.stop - first_column,
+        ]
+        return numbers >= self._n_dropped_levels - _LEVELS // 2
+
+
+def _tiles(indices: Span) -> Span:
+    return Span(indices.start // TILE, -(-indices.stop // TILE))
+
+
+def _low_32_bits(number: int) -> int:
+    number &= (1 << 32) - 1
+    return number - (1 << 32) if number >= 1 << 31 else number
+
+
+def _mix(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """A bijection of 32-bit numbers that spreads every bit over all. Changes ``x``, which must be fresh."""
+    x.mul_(_FIRST)
+    # `>>` keeps the sign; the mask makes it the shift of an unsigned number.
+    x.bitwise_xor_((x >> 15).bitwise_and_((1 << 17) - 1))
+    x.mul_(_SECOND)
+    return x.bitwise_xor_((x >> 16).bitwise_and_((1 << 16) - 1))
+
+
+@cache
+def _places(device: torch.device) -> Int[Tensor, "q k"]:
+    """Random numbers for the places of a tile, two neighbours sharing one; the same in every process."""
+    generator = torch.Generator().manual_seed(20170612)
+    numbers = torch.randint(-(1 << 31), 1 << 31, (TILE, TILE // 2), generator=generator)
+    return numbers.to(device=device, dtype=torch.int32)
