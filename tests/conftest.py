@@ -86,7 +86,7 @@ def review_rows(n: int, *, seed: int = 0) -> list[dict[str, str]]:
     return rows
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_reviews() -> Callable[..., Path]:
     """A function that writes made-up reviews into a CSV file and gives its path."""
 

@@ -30,6 +30,8 @@ COMMANDS = {
     "train": ("train:train", "Turn a table of labelled text into a trained, evaluated and saved model."),
     "evaluate": ("evaluate:evaluate", "Measure a trained model on a table with known labels."),
     "predict": ("predict:predict", "Answer texts given on the command line, or every row of a table."),
+    "compress": ("compress:compress", "Make a trained model smaller: its matrices become products of two thin ones."),
+    "plan": ("plan:plan", "Say what a model will take at some lengths before it runs: kernel, memory, and why."),
     "models": ("models:app", "List the pretrained models that are here or can be had; fetch one."),
 }
 for _name, (_place, _help) in COMMANDS.items():

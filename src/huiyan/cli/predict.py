@@ -4,7 +4,7 @@ import json as json_module
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +24,7 @@ def predict(
     prefix: str = "",
     encoding: str | None = None,
     device: str = "auto",
+    patience: int | Literal["auto"] | None = None,
     overwrite: bool = False,
     json: bool = False,
 ) -> None:
@@ -38,6 +39,8 @@ def predict(
         prefix: Put before the names of the added columns, where the table has one called prediction.
         encoding: Text encoding of the file; without it, it is recognised.
         device: auto, cpu, cuda, cuda:N or mps.
+        patience: Let a text leave the model once this many layers in a row agree on its label, for a run trained with
+            --early-exit; auto is the number that run chose. Without it every text goes through every layer.
         overwrite: Replace OUT if it is there.
         json: Print JSON lines instead of a table for texts on the command line.
     """
@@ -49,7 +52,7 @@ def predict(
         for option, given in (("--out", out), ("--encoding", encoding), ("--overwrite", overwrite)):
             if given:
                 raise ConfigError(f"{option} goes with --file; texts were given.", hint=f"Leave {option} away.")
-        answers = predict_texts(run, texts, all_classes=probabilities, prefix=prefix, device=device)
+        answers = predict_texts(run, texts, all_classes=probabilities, prefix=prefix, device=device, patience=patience)
         _print_answers(texts, answers, json=json or not sys.stdout.isatty())
         return
     predict_file(
@@ -61,6 +64,7 @@ def predict(
         encoding=encoding,
         device=device,
         overwrite=overwrite,
+        patience=patience,
         console=Console(stderr=True),
     )
 

@@ -8,11 +8,13 @@ if TYPE_CHECKING:
     from huiyan.models.checkpoint import build_classifier, load_classifier, read_class_names, save_classifier
     from huiyan.models.classifier import SequenceClassifier
     from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig
+    from huiyan.models.dense import DenseClassifier
     from huiyan.models.encoder import Encoder
     from huiyan.models.sources import ModelSource, find_model, known_models
 
 __all__ = [
     "ClassifierConfig",
+    "DenseClassifier",
     "Encoder",
     "EncoderConfig",
     "HeadConfig",
@@ -30,6 +32,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "ClassifierConfig": "huiyan.models.config",
+        "DenseClassifier": "huiyan.models.dense",
         "Encoder": "huiyan.models.encoder",
         "EncoderConfig": "huiyan.models.config",
         "HeadConfig": "huiyan.models.config",

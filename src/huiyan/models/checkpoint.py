@@ -5,6 +5,7 @@ The files are those of `transformers`: config.json and model.safetensors, in the
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from huiyan.core.config import require
 from huiyan.core.errors import SourceError
 from huiyan.core.files import atomic_path, write_json
 from huiyan.models.classifier import SequenceClassifier
-from huiyan.models.config import ClassifierConfig, HeadConfig
+from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig
 from huiyan.models.families.family import OWN_PREFIX, Family
 from huiyan.models.families.registry import family_named, family_of
 from huiyan.models.fresh import draw_missing, without_weights
@@ -46,7 +47,7 @@ def build_classifier(folder: Path, *, n_classes: int, pooling: str = "family", s
     values = read_config(folder)
     family = family_of(values)
     head = family.read_head(values) if pooling == "family" else _own_head(pooling, family.read_head(values))
-    config = ClassifierConfig(encoder=family.read_encoder(values), head=head, n_classes=n_classes)
+    config = ClassifierConfig(encoder=_read_encoder(values, family), head=head, n_classes=n_classes)
     model = without_weights(config)
     names = _names(model, family)
     found = in_full(read_weights(folder), family)
@@ -63,8 +64,8 @@ def build_classifier(folder: Path, *, n_classes: int, pooling: str = "family", s
 def save_classifier(model: SequenceClassifier, folder: Path, *, class_names: Sequence[str]) -> None:
     """Write config.json and model.safetensors, each whole or not at all.
 
-    With the family's own head, `transformers` loads the folder with equal logits. With ours, ``model_type`` begins
-    with "huiyan-", and `transformers` refuses the folder instead of guessing.
+    With the family's own head, `transformers` loads the folder with equal logits. With ours, or with projections of
+    low rank, ``model_type`` begins with "huiyan-", and `transformers` refuses the folder instead of guessing.
 
     Raises:
         ConfigError: the class names are not one for each class, each once.
@@ -95,7 +96,7 @@ def load_classifier(folder: Path) -> SequenceClassifier:
     family = family_of(values)
     head = _read_head(values, family)
     n_classes = len(read_class_names(folder))
-    model = without_weights(ClassifierConfig(encoder=family.read_encoder(values), head=head, n_classes=n_classes))
+    model = without_weights(ClassifierConfig(encoder=_read_encoder(values, family), head=head, n_classes=n_classes))
     names = _names(model, family)
     found = in_full(read_weights(folder), family)
     refuse_missing(set(names.values()) - found.keys(), str(folder))
@@ -153,15 +154,24 @@ def _read_head(values: Mapping[str, Any], family: Family) -> HeadConfig:
     return family.read_head(values)
 
 
+def _read_encoder(values: Mapping[str, Any], family: Family) -> EncoderConfig:
+    encoder, own = family.read_encoder(values), values.get("huiyan")
+    ranks = cast("dict[str, Any]", own).get("ranks", {}) if isinstance(own, dict) else {}
+    return replace(encoder, ranks=ranks)
+
+
 def _checkpoint_config(config: ClassifierConfig, family: Family, class_names: Sequence[str]) -> dict[str, Any]:
     values = family.write(config.encoder, config.head) | {
         "id2label": {str(i): name for i, name in enumerate(class_names)},
         "label2id": {name: i for i, name in enumerate(class_names)},
         "problem_type": "single_label_classification",
     }
-    if family.read_head(values) == config.head:
+    if family.read_head(values) == config.head and not config.encoder.ranks:
         return {"model_type": family.name, "architectures": [family.architecture], **values}
-    return {"model_type": OWN_PREFIX + family.name, "huiyan": {"head": config.head.to_dict()}, **values}
+    own: dict[str, Any] = {"head": config.head.to_dict()}
+    if config.encoder.ranks:
+        own["ranks"] = config.encoder.ranks
+    return {"model_type": OWN_PREFIX + family.name, "huiyan": own, **values}
 
 
 def _names(model: SequenceClassifier, family: Family) -> dict[str, str]:

@@ -35,6 +35,8 @@ class EncoderConfig(Config):
         initializer_range: standard deviation of fresh weights.
         carried: keys of the checkpoint's config.json that do not change what we compute (attention dropout, ids of
             special tokens) and are written back as they were.
+        ranks: projections that are two thin matrices instead of one, by their names in the encoder, such as
+            "stack.layers.0.attention.query", with the width between the two (see ``models.low_rank``).
     """
 
     family: str
@@ -58,6 +60,7 @@ class EncoderConfig(Config):
     feed_forward_dropout: float = 0.1
     initializer_range: float = 0.02
     carried: dict[str, Any] = field(default_factory=dict[str, Any])
+    ranks: dict[str, int] = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:
         counts = ("vocab_size", "width", "embedding_width", "n_layers", "layers_per_group", "n_heads")
@@ -72,6 +75,8 @@ class EncoderConfig(Config):
         require(fits, "embedding_width", f"the width, {self.width}, without a projection", self.embedding_width)
         require(self.max_length >= 1, "n_positions", f"above the offset, {self.position_offset}", self.n_positions)
         require(0 <= self.pad_id < self.vocab_size, "pad_id", f"a row of the {self.vocab_size} words", self.pad_id)
+        ranked = isinstance(self.ranks, dict) and all(_is_count(rank) for rank in self.ranks.values())
+        require(ranked, "ranks", "a rank of at least 1 for each projection named", self.ranks)
 
     @property
     def max_length(self) -> int:

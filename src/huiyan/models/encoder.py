@@ -8,6 +8,7 @@ from huiyan.core.packed import Packed
 from huiyan.models.activations import activation_named
 from huiyan.models.config import EncoderConfig
 from huiyan.models.embeddings import Embeddings
+from huiyan.models.low_rank import lower_ranks
 from huiyan.models.stack import FeedForward, Stack, TransformerLayer, post_norm
 
 
@@ -24,6 +25,7 @@ class Encoder(nn.Module):
         self.embeddings = Embeddings(config)
         layers = [_layer(config) for _ in range(config.n_distinct_layers)]
         self.stack = Stack(layers, depth_order=config.depth_order)
+        lower_ranks(self, config.ranks)
 
     def forward(self, packed: Packed) -> Float[Tensor, "t m"]:
         """The last hidden state of every token.

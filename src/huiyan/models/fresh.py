@@ -23,22 +23,28 @@ def without_weights(config: ClassifierConfig) -> SequenceClassifier:
 
 
 def draw_missing(model: SequenceClassifier, have: Mapping[str, Tensor], *, seed: int) -> dict[str, Tensor]:
-    """The parameters of ``model`` that ``have`` lacks, by name, in float32 on the CPU.
+    """The parameters of ``model`` that ``have`` lacks, by name; ``draw`` says how."""
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters() if name not in have}
+    return draw(shapes, deviation=model.config.encoder.initializer_range, seed=seed)
 
-    Biases are 0, norms 1, everything else normal with the encoder's ``initializer_range``.
+
+def draw(shapes: Mapping[str, torch.Size], *, deviation: float, seed: int) -> dict[str, Tensor]:
+    """Parameters by name, in float32 on the CPU: biases are 0, norms 1, everything else normal.
 
     Source: Devlin et al. 2019, as in its published ``modeling.py`` (there the normal is truncated at 2 deviations).
+
+    Args:
+        shapes: of the parameters by name, in the order in which they are drawn.
+        deviation: the standard deviation, an encoder's ``initializer_range``.
+        seed: of the normal numbers.
     """
     generator = torch.Generator().manual_seed(seed)
-    deviation = model.config.encoder.initializer_range
     drawn: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
-        if name in have:
-            continue
+    for name, shape in shapes.items():
         if name.endswith(".bias"):
-            drawn[name] = torch.zeros(parameter.shape)
+            drawn[name] = torch.zeros(shape)
         elif name.endswith("norm.weight"):
-            drawn[name] = torch.ones(parameter.shape)
+            drawn[name] = torch.ones(shape)
         else:
-            drawn[name] = torch.empty(parameter.shape).normal_(0.0, deviation, generator=generator)
+            drawn[name] = torch.empty(shape).normal_(0.0, deviation, generator=generator)
     return drawn

@@ -10,6 +10,7 @@ from huiyan.models.families.family import Family
 
 _SHOWN = 4  # names in a message
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # old files hold them; they are 0, 1, 2 … and 0s
+_FACTORS = ("down", "up")  # of a LowRankLinear
 _OLD_ENDINGS = {"gamma": "weight", "beta": "bias"}  # of LayerNorm, in files converted from TensorFlow
 
 OTHER_MODELS = (
@@ -26,10 +27,14 @@ def family_names(parameters: Iterable[str], config: EncoderConfig, family: Famil
         config: of the encoder.
         family: whose names are wanted.
     Returns:
-        Ours → theirs. Parts that the family does not have (our own pooling) are called ``huiyan.`` and our name.
+        Ours → theirs. The two factors of a low-rank projection stand below the name of the whole, as ``.down`` and
+        ``.up``. Parts that the family does not have (our own pooling) are called ``huiyan.`` and our name.
     """
     modules = {f"encoder.{ours}": family.prefix + theirs for ours, theirs in family.modules(config).items()}
     modules |= {f"head.{ours}": theirs for ours, theirs in family.head_modules.items()}
+    modules |= {
+        f"encoder.{ours}.{part}": f"{modules[f'encoder.{ours}']}.{part}" for ours in config.ranks for part in _FACTORS
+    }
     names: dict[str, str] = {}
     for parameter in parameters:
         module, _, leaf = parameter.rpartition(".")

@@ -6,7 +6,7 @@ and the order in which layers follow each other (a layer may come more than once
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -77,7 +77,7 @@ class TransformerLayer(nn.Module):
         self.residual = residual
         self.attention_dropout, self.feed_forward_dropout = (nn.Dropout(p) for p in dropouts)
 
-    def forward(self, x: Rows, lengths: Int[Tensor, " b"], mask: Mask | None = None) -> Rows:
+    def forward(self, x: Rows, lengths: Int[Tensor, " b"] | None, mask: Mask | None = None) -> Rows:
         """One layer deeper, `t m`."""
 
         def attend_to_own_sequence(rows: Tensor) -> Tensor:
@@ -112,8 +112,12 @@ class Stack(nn.Module):
         require(known, "depth_order", f"indices of the {len(layers)} layers", self.depth_order)
         self.final_norm = nn.Identity() if final_norm is None else final_norm
 
-    def forward(self, x: Rows, lengths: Int[Tensor, " b"], mask: Mask | None = None) -> Rows:
+    def in_order(self) -> list[TransformerLayer]:
+        """The layer at every depth, the one next to the embeddings first."""
+        return [cast("TransformerLayer", self.layers[layer]) for layer in self.depth_order]
+
+    def forward(self, x: Rows, lengths: Int[Tensor, " b"] | None, mask: Mask | None = None) -> Rows:
         """`t m` through every depth; a token meets the tokens of its own sequence only."""
-        for layer in self.depth_order:
-            x = self.layers[layer](x, lengths, mask)
+        for layer in self.in_order():
+            x = layer(x, lengths, mask)
         return self.final_norm(x)

@@ -6,9 +6,9 @@ beside them says what the model is for. Nothing in the folder is ever unpickled.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -20,17 +20,37 @@ from huiyan.core.errors import ArtifactError, ConfigError, OutputError, WeightsE
 from huiyan.core.files import sha256_of, write_json
 from huiyan.models.checkpoint import CONFIG_FILE, load_classifier, read_class_names, save_classifier
 from huiyan.models.classifier import SequenceClassifier
-from huiyan.tasks.classify import logits_of
+from huiyan.models.early_exit import ExitingClassifier, Exits, load_exits, save_exits
+from huiyan.tasks.classify import early_logits_of, logits_of
 from huiyan.text.tokenise import Tokenizer
 
 FORMAT = 1
 MANIFEST = "huiyan.json"
+EXITS = "exits.safetensors"
+Patience = int | Literal["auto"] | None
+"""How many heads in a row have to agree before a text leaves early; "auto" is the run's own, None full depth."""
 # How the name of a class becomes the label again that ``str`` made it from.
 _LABEL_OF_NAME: dict[str, Callable[[str], str | int | bool]] = {
     "text": str,
     "integer": int,
     "boolean": lambda name: name == "True",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyExit(Config):
+    """What ``huiyan.json`` says of a folder with early exits.
+
+    Args:
+        patience: the one that was chosen on the validation rows; the number of layers stands for full depth.
+        weights_sha256: SHA-256 of ``exits.safetensors``.
+    """
+
+    patience: int
+    weights_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.patience, int) and self.patience >= 1, "patience", "1 or more", self.patience)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +67,7 @@ class Manifest(Config):
         source: the pretrained model, as named; ``revision`` its commit or version.
         data_fingerprint: SHA-256 over the texts and labels trained on.
         weights_sha256: SHA-256 of ``model.safetensors``.
+        early_exit: how texts may leave early; None, and no key in the file, for a model without exits.
     """
 
     format: int = FORMAT
@@ -66,6 +87,7 @@ class Manifest(Config):
     data_fingerprint: str
     weights_sha256: str = ""
     label_kind: str = "text"
+    early_exit: EarlyExit | None = None
 
     def __post_init__(self) -> None:
         kinds = tuple(_LABEL_OF_NAME)
@@ -77,6 +99,11 @@ class Manifest(Config):
     def labels(self) -> list[str | int | bool]:
         """The labels as they were in training, in the order of the logits."""
         return [_LABEL_OF_NAME[self.label_kind](name) for name in self.classes]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; a model without exits does not mention them."""
+        values = super().to_dict()
+        return values if self.early_exit else {key: value for key, value in values.items() if key != "early_exit"}
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -116,19 +143,62 @@ class Artifact:
         model: encoder and head, in eval mode.
         tokenizer: the tokenizer it was trained with.
         manifest: what it is for.
+        exits: the heads of the layers before the last, in eval mode; None for a model without early exits.
     """
 
     model: SequenceClassifier
     tokenizer: Tokenizer
     manifest: Manifest
+    exits: Exits | None = None
 
-    def logits(self, texts: Sequence[str]) -> Float[np.ndarray, "n c"]:
-        """Raw logits of texts, `n c`, in the order of ``manifest.classes``."""
-        return logits_of(self.model, self.tokenizer.encode_batch(texts, max_length=self.manifest.max_length))
+    @property
+    def exiting(self) -> ExitingClassifier:
+        """The model together with its exits.
 
-    def probabilities(self, texts: Sequence[str]) -> Float[np.ndarray, "n c"]:
-        """Probabilities of texts, `n c`, in the order of ``manifest.classes``; every row sums to 1."""
-        return self.manifest.decision.probabilities(self.logits(texts))
+        Raises:
+            ConfigError: it has none.
+        """
+        if self.exits is None:
+            raise ConfigError(
+                "This model has no early exits, so patience has no meaning for it.",
+                hint="Leave patience away, or train with --early-exit.",
+            )
+        return ExitingClassifier(self.model, self.exits)
+
+    def logits(self, texts: Sequence[str], *, patience: Patience = None) -> Float[np.ndarray, "n c"]:
+        """Raw logits of texts, `n c`, in the order of ``manifest.classes``.
+
+        Raises:
+            ConfigError: a patience below 1, or any for a model without early exits.
+        """
+        sequences = self.tokenizer.encode_batch(texts, max_length=self.manifest.max_length)
+        chosen = self.patience_of(patience)
+        if chosen is None:
+            return logits_of(self.model, sequences)
+        return early_logits_of(self.exiting, sequences, patience=chosen)[0]
+
+    def probabilities(self, texts: Sequence[str], *, patience: Patience = None) -> Float[np.ndarray, "n c"]:
+        """Probabilities of texts, `n c`, in the order of ``manifest.classes``; every row sums to 1.
+
+        Raises:
+            ConfigError: a patience below 1, or any for a model without early exits.
+        """
+        return self.manifest.decision.probabilities(self.logits(texts, patience=patience))
+
+    def patience_of(self, patience: Patience) -> int | None:
+        """The patience that is meant; None is full depth.
+
+        Raises:
+            ConfigError: a patience below 1, or any for a model without early exits.
+        """
+        if patience is None:
+            return None
+        n_layers, own = self.exiting.n_layers, self.manifest.early_exit
+        if patience == "auto":
+            return n_layers if own is None else own.patience
+        fits = isinstance(patience, int) and not isinstance(patience, bool) and patience >= 1
+        require(fits, "patience", "auto, or a number of layers from 1", patience)
+        return patience
 
     def save(self, folder: Path) -> None:
         """Write the folder; ``huiyan.json`` last, so that a folder that has it is whole.
@@ -146,8 +216,17 @@ class Artifact:
             ) from error
         save_classifier(self.model, folder, class_names=self.manifest.classes)
         self.tokenizer.save(folder)
-        values = self.manifest.to_dict() | {"weights_sha256": sha256_of(folder / "model.safetensors")}
-        write_json(folder / MANIFEST, values)
+        manifest = replace(self.manifest, weights_sha256=sha256_of(folder / "model.safetensors"))
+        write_json(folder / MANIFEST, replace(manifest, early_exit=self._save_exits(folder)).to_dict())
+
+    def _save_exits(self, folder: Path) -> EarlyExit | None:
+        if self.exits is None:
+            # Those of an earlier model would be read as this one's.
+            (folder / EXITS).unlink(missing_ok=True)
+            return None
+        save_exits(self.exits, folder / EXITS)
+        own = self.manifest.early_exit or EarlyExit(patience=self.exiting.n_layers)
+        return replace(own, weights_sha256=sha256_of(folder / EXITS))
 
     @classmethod
     def load(cls, folder: Path, *, device: torch.device | str = "cpu") -> Self:
@@ -176,7 +255,8 @@ class Artifact:
                 )
         tokenizer = Tokenizer.from_folder(folder)
         check_vocabulary(tokenizer, model, str(folder))
-        return cls(model.to(device).eval(), tokenizer, manifest)
+        exits = _read_exits(folder, manifest, model)
+        return cls(model.to(device).eval(), tokenizer, manifest, None if exits is None else exits.to(device))
 
 
 def check_vocabulary(tokenizer: Tokenizer, model: SequenceClassifier, where: str) -> None:
@@ -192,6 +272,19 @@ def check_vocabulary(tokenizer: Tokenizer, model: SequenceClassifier, where: str
             "they do not belong together.",
             hint="Fetch the model again, or restore its tokenizer.json.",
         )
+
+
+def _read_exits(folder: Path, manifest: Manifest, model: SequenceClassifier) -> Exits | None:
+    if manifest.early_exit is None:
+        return None
+    exits = load_exits(folder / EXITS, model.config)
+    # Exits of the same shape from another run would answer, and wrongly.
+    if sha256_of(folder / EXITS) != manifest.early_exit.weights_sha256:
+        raise ArtifactError(
+            f"{folder} does not belong together: {EXITS} is not the file that {MANIFEST} names.",
+            hint="Restore the folder from where it was trained.",
+        )
+    return exits
 
 
 def _names_a(kind: str, name: Any) -> bool:

@@ -1,6 +1,6 @@
 """Classification: one label of several for a text. How rows become a batch, what the loss is, what comes out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from huiyan.core.packed import Packed
 from huiyan.data.packing import inference_batches
 from huiyan.models.classifier import SequenceClassifier
+from huiyan.models.early_exit import ExitingClassifier, depth_weights
 
 
 class ClassificationObjective:
@@ -27,7 +28,7 @@ class ClassificationObjective:
 
     def __init__(
         self,
-        model: SequenceClassifier,
+        model: SequenceClassifier | ExitingClassifier,
         sequences: Sequence[list[int]],
         labels: Sequence[int],
         sources: Sequence[str],
@@ -50,9 +51,7 @@ class ClassificationObjective:
         """Cross-entropy summed over rows, each weighted by its class; float32 whatever the model computed in."""
         packed = Packed.from_lists([self._sequences[row] for row in rows], self._device)
         labels = torch.tensor([self._labels[row] for row in rows]).to(self._device, non_blocking=True)
-        weights = None if self._weights is None else self._weights.to(self._device)
-        logits = self.model(packed).float()
-        return F.cross_entropy(logits, labels, weight=weights, label_smoothing=self._smoothing, reduction="sum")
+        return self._loss_of(self.model(packed).float(), labels)
 
     def loss_weight(self, rows: Sequence[int]) -> float:
         """The weights of the rows' classes added up: the number of rows when every class counts the same."""
@@ -63,6 +62,21 @@ class ClassificationObjective:
     def describe(self, rows: Sequence[int]) -> list[str]:
         """Where rows came from."""
         return [self._sources[row] for row in rows]
+
+    def _loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        weights = None if self._weights is None else self._weights.to(self._device)
+        return F.cross_entropy(logits, labels, weight=weights, label_smoothing=self._smoothing, reduction="sum")
+
+
+class EarlyExitObjective(ClassificationObjective):
+    """The same for an ``ExitingClassifier``: all its heads learn at once, Σ j·L_j / Σ j over the layers j.
+
+    Source: Zhou et al. 2020 (PABEE), eq. 5.
+    """
+
+    def _loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        losses = torch.stack([super(EarlyExitObjective, self)._loss_of(head, labels) for head in logits])
+        return (depth_weights(len(losses)).to(losses.device) * losses).sum()
 
 
 def class_indices(labels: Sequence[str], classes: Sequence[str]) -> Int[np.ndarray, " n"]:
@@ -86,10 +100,39 @@ def logits_of(
     The one path from tokens to answers: validation, the test, predict and serving all come through here.
     The model is put into eval mode.
     """
-    model.eval()
-    device = next(model.parameters()).device
     logits = np.empty((len(sequences), model.config.n_classes), dtype=np.float32)
-    for batch in inference_batches([len(sequence) for sequence in sequences], batch_tokens=batch_tokens):
-        packed = Packed.from_lists([sequences[row] for row in batch], device)
+    for batch, packed in _batches(model, sequences, batch_tokens):
         logits[batch] = model(packed).float().cpu().numpy()
     return logits
+
+
+@torch.inference_mode()
+def early_logits_of(
+    model: ExitingClassifier, sequences: Sequence[list[int]], *, patience: int, batch_tokens: int = 4096
+) -> tuple[Float[np.ndarray, "n c"], Int[np.ndarray, " n"]]:
+    """As ``logits_of``, and each sequence leaves as ``ExitingClassifier.leave_early`` says: logits, and layers used."""
+    logits = np.empty((len(sequences), model.classifier.config.n_classes), dtype=np.float32)
+    depths = np.empty(len(sequences), dtype=np.int64)
+    for batch, packed in _batches(model, sequences, batch_tokens):
+        found, left_at = model.leave_early(packed, patience=patience)
+        logits[batch], depths[batch] = found.float().cpu().numpy(), left_at.numpy()
+    return logits, depths
+
+
+@torch.inference_mode()
+def logits_of_every_head(
+    model: ExitingClassifier, sequences: Sequence[list[int]], *, batch_tokens: int = 4096
+) -> Float[np.ndarray, "e n c"]:
+    """The logits of every head at full depth, `e n c`, that of the first layer first."""
+    logits = np.empty((model.n_layers, len(sequences), model.classifier.config.n_classes), dtype=np.float32)
+    for batch, packed in _batches(model, sequences, batch_tokens):
+        logits[:, batch] = model(packed).float().cpu().numpy()
+    return logits
+
+
+def _batches(model: nn.Module, sequences: Sequence[list[int]], batch_tokens: int) -> Iterator[tuple[list[int], Packed]]:
+    """Row numbers and tokens of each batch; the model is put into eval mode first."""
+    model.eval()
+    device = next(model.parameters()).device
+    for batch in inference_batches([len(sequence) for sequence in sequences], batch_tokens=batch_tokens):
+        yield batch, Packed.from_lists([sequences[row] for row in batch], device)

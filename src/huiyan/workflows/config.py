@@ -42,12 +42,14 @@ class ModelConfig(Config):
         revision: Commit or tag of a hub model.
         pooling: family (the family's own head), mean or attention.
         max_length: Tokens a text is cut to, special tokens included.
+        early_exit: Train a head after every layer, so that `huiyan predict --patience` can answer easy texts early.
     """
 
     model: str = "auto"
     revision: str | None = None
     pooling: Literal["family", "mean", "attention"] = "family"
     max_length: int = 256
+    early_exit: bool = False
 
     def __post_init__(self) -> None:
         require(self.max_length >= 3, "max_length", "3 or more", self.max_length)

@@ -14,7 +14,7 @@ from huiyan.core.errors import DataError, OutputError
 from huiyan.data.examples import Examples
 from huiyan.data.quality import check_usable
 from huiyan.data.splits import split_rows
-from huiyan.tasks.artifact import MANIFEST, Artifact
+from huiyan.tasks.artifact import MANIFEST, Artifact, Patience
 from huiyan.training.config import TrainingConfig
 from huiyan.training.progress import Silent
 from huiyan.workflows.config import ModelConfig
@@ -40,6 +40,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         seed: of the order, the dropout, the head and the validation rows.
         config: all training options; None is ``TrainingConfig()``.
+        early_exit: train a head after every layer, so that ``predict`` can be given a ``patience``; None is the
+            default of ``ModelConfig``, which is not to.
     """
 
     classes_: np.ndarray
@@ -55,6 +57,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         precision: str | None = None,
         seed: int | None = None,
         config: TrainingConfig | None = None,
+        early_exit: bool | None = None,
     ) -> None:
         self.model = model
         self.epochs = epochs
@@ -64,6 +67,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.precision = precision
         self.seed = seed
         self.config = config
+        self.early_exit = early_exit
 
     def fit(
         self, X: Sequence[str], y: Sequence[Any], *, validation: tuple[Sequence[str], Sequence[Any]] | None = None
@@ -78,7 +82,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             DataError: too few texts, one label alone, texts and labels of different number, or of a wrong kind.
             ConfigError: an option is not one we know.
         """
-        model_config = dataclasses.replace(ModelConfig(model=self.model), **self._given("max_length"))
+        model_config = dataclasses.replace(ModelConfig(model=self.model), **self._given("max_length", "early_exit"))
         training = dataclasses.replace(
             TrainingConfig() if self.config is None else self.config,
             **self._given("epochs", "learning_rate", "batch_tokens", "precision", "seed"),
@@ -105,14 +109,22 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = np.array(manifest.labels)
         return self
 
-    def predict_proba(self, X: Sequence[str]) -> np.ndarray:
-        """Probabilities of texts, `n c`, in the order of ``classes_``."""
-        return self._fitted().probabilities(_texts(X, "the texts"))
+    def predict_proba(self, X: Sequence[str], *, patience: Patience = None) -> np.ndarray:
+        """Probabilities of texts, `n c`, in the order of ``classes_``.
 
-    def predict(self, X: Sequence[str]) -> np.ndarray:
-        """The most probable label of each text, `n`."""
+        Args:
+            X: texts, `n`.
+            patience: how many layers in a row have to agree before a text leaves early, or "auto" for the number
+                that was chosen on the validation texts; None is full depth.
+        Raises:
+            ConfigError: ``patience`` is below 1, or the model was not trained with ``early_exit``.
+        """
+        return self._fitted().probabilities(_texts(X, "the texts"), patience=patience)
+
+    def predict(self, X: Sequence[str], *, patience: Patience = None) -> np.ndarray:
+        """The most probable label of each text, `n`; ``patience`` as for ``predict_proba``."""
         artifact = self._fitted()
-        return self.classes_[artifact.manifest.decision.choose(self.predict_proba(X))]
+        return self.classes_[artifact.manifest.decision.choose(self.predict_proba(X, patience=patience))]
 
     def save(self, path: str | Path) -> None:
         """Write the model folder that ``load``, `huiyan predict` and ``transformers`` read.
@@ -142,7 +154,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             ConfigError: the device is unknown or not on this machine.
         """
         artifact = Artifact.load(Path(path), device=pick_device(device))
-        loaded = cls(model=artifact.manifest.source, max_length=artifact.manifest.max_length)
+        manifest = artifact.manifest
+        loaded = cls(
+            model=manifest.source, max_length=manifest.max_length, early_exit=artifact.exits is not None or None
+        )
         loaded.artifact_ = artifact
         loaded.classes_ = np.array(artifact.manifest.labels)
         return loaded

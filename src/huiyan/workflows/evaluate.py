@@ -55,7 +55,7 @@ def evaluate(
         say(f"set aside {aside.count} rows: {why}{where}")
     if len(examples) == 0:
         raise DataError(f"{file} has no usable row.", hint=f"The model knows the labels {', '.join(manifest.classes)}.")
-    seen = _seen_in_training(run, examples.texts)
+    seen = seen_in_training(run, examples.texts)
     if seen:
         say(f"warning: the model was trained on {seen} of these {len(examples)} texts, so the figures flatter it")
     labels = class_indices(examples.labels, manifest.classes)
@@ -74,7 +74,8 @@ def _check_rejected(rejected: Path | None, file: str) -> None:
         raise OutputError(f"--rejected {rejected} is the input file.", hint="Name another file.")
 
 
-def _seen_in_training(run: Path, texts: list[str]) -> int | None:
+def seen_in_training(run: Path, texts: list[str]) -> int | None:
+    """How many of the texts the model of a run was trained on; None where the folder has no splits to tell."""
     path = run / SPLITS
     if not path.is_file():
         return None

@@ -30,8 +30,47 @@ def learning_curves(history: Sequence[Mapping[str, Any]], *, metric: str, best_s
     return [chart for chart in charts if chart is not None]
 
 
+def exit_chart(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Scores on the test rows against measured speed, a point for every patience; the chosen one is marked.
+
+    Args:
+        record: as ``early_exit.json`` holds it.
+    """
+    speeds = [1 / point["seconds_per_row"] for point in record["test"]["curve"]]
+    scores = {
+        name: [(speed, point[name]) for speed, point in zip(speeds, record["test"]["curve"], strict=True)]
+        for name in ("accuracy", "macro_f1")
+    }
+    mark = speeds[record["patience"] - 1]
+    chart = line_chart("Test scores against texts a second", scores, mark=mark, unit="", over="")
+    if chart is not None:
+        dots = zip(chart["lines"][0]["dots"], record["test"]["curve"], strict=True)
+        chart["labels"] = [{"x": x, "y": y - 9 if y > 30 else y + 18, "text": p["patience"]} for (x, y), p in dots]
+    return chart
+
+
+def size_chart(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Accuracy (in %) against millions of parameters over the ranks a compression tried; the chosen size is marked.
+
+    Args:
+        report: of ``huiyan compress``; its first trial is the full model, its last the chosen one.
+    """
+    points = [(trial["parameters"] / 1e6, 100 * trial["accuracy"]) for trial in report["trials"]]
+    series: dict[str, list[tuple[float, float | None]]] = {"accuracy": [*sorted(points)]}
+    if report["options"]["max_loss"] is not None:
+        least = points[0][1] - report["options"]["max_loss"]
+        series["least allowed"] = [(min(points)[0], least), (max(points)[0], least)]
+    title, size = "Accuracy (%) against size, over the ranks tried", "size"
+    return line_chart(title, series, mark=points[-1][0], unit="M parameters", over=size)
+
+
 def line_chart(
-    title: str, series: Mapping[str, Sequence[tuple[float, float | None]]], *, mark: float
+    title: str,
+    series: Mapping[str, Sequence[tuple[float, float | None]]],
+    *,
+    mark: float,
+    unit: str = " steps",
+    over: str = " over the training steps",
 ) -> dict[str, Any] | None:
     """Geometry of a line chart in a ``width`` × ``height`` box; None when no line has two points.
 
@@ -39,6 +78,8 @@ def line_chart(
         title: of the chart.
         series: name → (x, y) points; points without y are left out.
         mark: x of a vertical line.
+        unit: what x counts, behind its last number.
+        over: what follows the title where the chart is described, in words.
     """
     lines = {name: _thinned([(x, y) for x, y in points if y is not None]) for name, points in series.items()}
     lines = {name: points for name, points in lines.items() if len(points) > 1}
@@ -56,6 +97,9 @@ def line_chart(
 
     return {
         "title": title,
+        "unit": unit,
+        "over": over,
+        "labels": [],
         "width": _WIDTH,
         "height": _HEIGHT,
         "left": _LEFT,

@@ -4,8 +4,9 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +19,22 @@ from huiyan.core.seeds import derive_seed
 from huiyan.data.examples import Examples
 from huiyan.evaluation.metrics import classification_scores
 from huiyan.models.checkpoint import build_classifier
+from huiyan.models.early_exit import fresh_exits
 from huiyan.models.sources import ModelSource
-from huiyan.tasks.artifact import Artifact, Manifest, check_vocabulary
-from huiyan.tasks.classify import ClassificationObjective, balanced_weights, class_indices, logits_of
+from huiyan.tasks.artifact import Artifact, EarlyExit, Manifest, check_vocabulary
+from huiyan.tasks.classify import (
+    ClassificationObjective,
+    EarlyExitObjective,
+    balanced_weights,
+    class_indices,
+    logits_of,
+)
 from huiyan.text.tokenise import Tokenizer
 from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingLoop, TrainingState, Validation
 from huiyan.training.progress import Reporter
 from huiyan.workflows.config import ModelConfig
+from huiyan.workflows.early_exit import choose_patience, validation_curve
 
 CHECKPOINTS = "checkpoint"
 """The folder, in a run's folder, of the state for ``resume``."""
@@ -39,11 +48,13 @@ class Fitted:
         artifact: the model with its best weights.
         state: how the run went.
         device: where it ran.
+        exit_curve: what each patience gives on the validation rows; None without early exits, or when interrupted.
     """
 
     artifact: Artifact
     state: TrainingState
     device: torch.device
+    exit_curve: list[dict[str, Any]] | None = None
 
 
 def fit_classifier(
@@ -66,7 +77,7 @@ def fit_classifier(
         validation: rows that pick the best checkpoint; never the test rows.
         source: the pretrained encoder.
         columns: names of the text columns and of the label column, for the manifest.
-        model_config: pooling and maximal length.
+        model_config: pooling, maximal length, early exits.
         training: how to train.
         reporter: who is told.
         out: where the model is saved and, until it is, the state for ``resume``; None keeps neither.
@@ -77,7 +88,9 @@ def fit_classifier(
     """
     artifact = _untrained(train, source, columns, model_config, seed=training.seed)
     device = pick_device(training.device)
-    artifact.model.to(device)
+    for part in (artifact.model, artifact.exits):
+        if part is not None:
+            part.to(device)
     objective, judge = _objective(artifact, train, training), _validation(artifact, validation)
     identity = {
         "data": f"{artifact.manifest.data_fingerprint}/{fingerprint_of(validation)}",
@@ -95,10 +108,17 @@ def fit_classifier(
         if out is not None and loop.best_weights is not None:
             artifact.save(out)
         raise
+    curve = None
+    if artifact.exits is not None:
+        artifact.exits.eval()
+        if not state.interrupted:
+            curve = validation_curve(artifact, validation)
+            own = EarlyExit(patience=choose_patience(curve))
+            artifact = replace(artifact, manifest=replace(artifact.manifest, early_exit=own))
     artifact.model.eval()
     if out is not None:
         artifact.save(out)
-    return Fitted(artifact, state, device)
+    return Fitted(artifact, state, device, curve)
 
 
 def _untrained(
@@ -111,6 +131,7 @@ def _untrained(
         source.folder, n_classes=len(classes), pooling=config.pooling, seed=derive_seed(seed, "head")
     )
     check_vocabulary(tokenizer, model, source.name)
+    exits = fresh_exits(model.config, seed=derive_seed(seed, "exits")) if config.early_exit else None
     manifest = Manifest(
         huiyan_version=__version__,
         classes=tuple(classes),
@@ -126,14 +147,15 @@ def _untrained(
         origin=source.origin,
         data_fingerprint=fingerprint_of(train),
     )
-    return Artifact(model, tokenizer, manifest)
+    return Artifact(model, tokenizer, manifest, exits)
 
 
 def _objective(artifact: Artifact, train: Examples, training: TrainingConfig) -> ClassificationObjective:
     classes = artifact.manifest.classes
     labels = class_indices(train.labels, classes).tolist()
-    return ClassificationObjective(
-        artifact.model,
+    objective = ClassificationObjective if artifact.exits is None else EarlyExitObjective
+    return objective(
+        artifact.model if artifact.exits is None else artifact.exiting,
         artifact.tokenizer.encode_batch(train.texts, max_length=artifact.manifest.max_length),
         labels,
         train.sources,

@@ -22,7 +22,7 @@ from huiyan.data.examples import text_of
 from huiyan.data.rejected import RejectedRows
 from huiyan.data.streams import is_stream
 from huiyan.data.tables import Row, Table, open_table
-from huiyan.tasks.artifact import Artifact
+from huiyan.tasks.artifact import Artifact, Patience
 
 CHUNK_ROWS = 1024
 """Rows answered at a time: enough to sort them by length, few enough to hold."""
@@ -39,11 +39,13 @@ class Answering:
         artifact: the model.
         all_classes: also give the probability of every class.
         prefix: before the names of the added columns.
+        patience: how many layers in a row have to agree before a text leaves; None is full depth.
     """
 
     artifact: Artifact
     all_classes: bool
     prefix: str
+    patience: Patience = None
 
     @property
     def columns(self) -> list[str]:
@@ -58,7 +60,7 @@ class Answering:
     def answers(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """The added columns of each text, in order; probabilities to six places."""
         manifest = self.artifact.manifest
-        probabilities = self.artifact.probabilities(texts)
+        probabilities = self.artifact.probabilities(texts, patience=self.patience)
         answers: list[dict[str, Any]] = []
         for row, choice in zip(probabilities, manifest.decision.choose(probabilities), strict=True):
             shown = [round(float(row[choice]), 6)]
@@ -69,7 +71,13 @@ class Answering:
 
 
 def predict_texts(
-    run: Path, texts: Sequence[str], *, all_classes: bool = False, prefix: str = "", device: str = "auto"
+    run: Path,
+    texts: Sequence[str],
+    *,
+    all_classes: bool = False,
+    prefix: str = "",
+    device: str = "auto",
+    patience: Patience = None,
 ) -> list[dict[str, Any]]:
     """Answer texts.
 
@@ -79,10 +87,12 @@ def predict_texts(
         all_classes: also give the probability of every class.
         prefix: before the names in the answers.
         device: where to compute.
+        patience: how many layers in a row have to agree before a text leaves early, or "auto" for the number that
+            the run chose; None is full depth.
     Returns:
         For each text ``prediction``, ``probability`` and, on request, ``probability_CLASS``.
     Raises:
-        ConfigError: a text is blank, or the name of a table.
+        ConfigError: a text is blank, or the name of a table; ``patience`` is below 1, or the model has no exits.
     """
     if len(texts) == 1 and Path(texts[0]).suffix.lower() in TABLE_SUFFIXES and Path(texts[0]).is_file():
         raise ConfigError(f"{texts[0]} is a file, and texts were expected.", hint=f"Say --file {texts[0]}")
@@ -92,7 +102,7 @@ def predict_texts(
                 f"Text {number} of {len(texts)} is blank.", hint="Give a text with at least one visible character."
             )
     artifact = Artifact.load(run, device=pick_device(device))
-    return Answering(artifact, all_classes, prefix).answers(texts)
+    return _answering(artifact, all_classes, prefix, patience).answers(texts)
 
 
 def predict_file(
@@ -105,6 +115,7 @@ def predict_file(
     encoding: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
+    patience: Patience = None,
     console: Console | None = None,
 ) -> int:
     """Answer every row of a table, as a stream: memory does not grow with the file.
@@ -122,6 +133,8 @@ def predict_file(
         encoding: of a text file; None recognises it.
         device: where to compute.
         overwrite: replace ``out`` if it is there.
+        patience: how many layers in a row have to agree before a text leaves early, or "auto" for the number that
+            the run chose; None is full depth.
         console: where progress is shown.
     Returns:
         How many rows were answered.
@@ -129,10 +142,11 @@ def predict_file(
         OutputError: ``out`` is taken or of an unknown kind, or an added column is in the table already.
         DataError: the table cannot be read, lacks a column the model needs, has a row of JSON lines with a key that a
             CSV or TSV output has no column for, or none of its rows could be answered.
+        ConfigError: ``patience`` is below 1, or the model has no early exits.
     """
     _check_out(out, file, overwrite=overwrite)
     artifact = Artifact.load(run, device=pick_device(device))
-    answering = Answering(artifact, all_classes, prefix)
+    answering = _answering(artifact, all_classes, prefix, patience)
     with open_table(file, encoding=encoding) as table:
         # The columns of a live stream are those of its first row only, and in JSON lines a later one may have the text.
         if not (is_stream(file) and table.format.kind == "jsonl"):
@@ -154,6 +168,12 @@ def predict_file(
             hint=f"The model reads the columns {', '.join(map(repr, artifact.manifest.text_columns))}.",
         )
     return answered
+
+
+def _answering(artifact: Artifact, all_classes: bool, prefix: str, patience: Patience) -> Answering:
+    # Told now: a stream whose first row is long in coming should not be waited for.
+    artifact.patience_of(patience)
+    return Answering(artifact, all_classes, prefix, patience)
 
 
 def _checked(table: Table, added: Sequence[str], out: str) -> Iterator[Row]:

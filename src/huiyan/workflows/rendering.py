@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from huiyan.workflows import wording
-from huiyan.workflows.figures import confusion_table, learning_curves
+from huiyan.workflows.figures import confusion_table, exit_chart, learning_curves, size_chart
 
 # Printable to JSON, but to YAML a line break or forbidden.
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -39,8 +39,15 @@ def render_page(report: Mapping[str, Any]) -> str:
             ),
             confusion=confusion_table(report["classes"], test["confusion"]),
             run=_flat(report["run"]),
+            exit_curve=_exit_curve(report.get("early_exit")),
         )
     )
+
+
+def render_exit_picture(record: Mapping[str, Any]) -> str:
+    """The curve of ``early_exit.json`` as an SVG picture of its own."""
+    template = _environment(autoescape=True).get_template("early_exit.svg.jinja")
+    return template.render(figure=exit_chart(record), record=record)
 
 
 def render_card(report: Mapping[str, Any], *, name: str) -> str:
@@ -59,9 +66,30 @@ def render_card(report: Mapping[str, Any], *, name: str) -> str:
             sentence=wording.result_sentence(report),
             strongest=wording.strongest_baseline(report),
             base_model=model["source"] if is_hub else None,
+            exit_curve=_exit_curve(report.get("early_exit")),
             worst=wording.worst_classes(report["test"]["per_class"]),
         )
     )
+
+
+def _exit_curve(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    return {"sentence": wording.early_exit_sentence(record), "chart": exit_chart(record)}
+
+
+def render_compressed_card(report: Mapping[str, Any], *, name: str) -> str:
+    """The model card of a compressed model; every value is escaped."""
+    parts = [part.removeprefix("stack.layers.0.") for part in report["ranks"] if part.startswith("stack.layers.0.")]
+    layers = sorted({int(name.split(".")[2]) for name in report["ranks"]})
+    template = _environment(autoescape=False, finalize=_markdown).get_template("compressed_card.md.jinja")
+    return template.render(report=report, name=name, parts=parts, layers=layers)
+
+
+def render_size_picture(report: Mapping[str, Any]) -> str:
+    """Accuracy against size over the ranks that were tried, as an SVG picture."""
+    template = _environment(autoescape=True).get_template("compression.svg.jinja")
+    return template.render(figure=size_chart(report), report=report)
 
 
 def _environment(*, autoescape: bool, finalize: Any = None) -> jinja2.Environment:

@@ -23,6 +23,7 @@ from huiyan.training.progress import Reporter, Silent, clock
 from huiyan.workflows import run_folder
 from huiyan.workflows.assess import compare_with_baselines, figures_with_intervals, hardest_mistakes
 from huiyan.workflows.config import TrainRun
+from huiyan.workflows.early_exit import measure_early_exit, write_early_exit
 from huiyan.workflows.fit import CHECKPOINTS, Fitted, fingerprint_of, fit_classifier
 from huiyan.workflows.models import fetch_model
 from huiyan.workflows.provenance import describe_run
@@ -113,6 +114,10 @@ def _train_in(
         return None
     trained = time.monotonic()
     report = _report(run, tables, source, fitted, say)
+    if fitted.exit_curve is not None:
+        say.note("early exit: measuring speed and accuracy of every patience on the test rows")
+        report["early_exit"] = measure_early_exit(fitted.artifact, tables.test, fitted.exit_curve)
+        write_early_exit(out, report["early_exit"])
     now = time.monotonic()
     timings = {"total": now - began, "training": fitted.state.seconds, "evaluation": now - trained}
     report["run"] = described | {"status": "finished", "timings_s": timings}
@@ -219,6 +224,10 @@ def command_line(run: TrainRun) -> str:
         for name, value in part.to_dict().items():
             if value == defaults[name]:
                 continue
+            option = f"--{name.replace('_', '-')}"
+            if value is True:
+                words.append(option)
+                continue
             for item in value if isinstance(value, tuple) else (value,):
-                words += [f"--{name.replace('_', '-')}", str(item)]
+                words += [option, str(item)]
     return shlex.join([*words, "--out", run.out])

@@ -101,6 +101,22 @@ def result_sentence(report: Mapping[str, Any]) -> str:
     return f"{sentence} (95 % interval: {percent(accuracy['low'])} to {percent(accuracy['high'])})."
 
 
+def early_exit_sentence(record: Mapping[str, Any]) -> str:
+    """What leaving early brought on the test rows, in one sentence; ``record`` is that of ``early_exit.json``."""
+    layers, patience = record["layers"], record["patience"]
+    if patience >= layers:
+        return (
+            f"On the validation rows no patience kept the accuracy of full depth, so texts go through all {layers} "
+            "layers unless a patience is asked for."
+        )
+    chosen, full = record["test"]["curve"][patience - 1], record["test"]["curve"][-1]
+    return (
+        f"With patience {patience} a test text used {chosen['mean_layers']:.1f} of {layers} layers on "
+        f"average, answers came {chosen['times_as_fast']:.2f} times as fast, and {percent(chosen['accuracy'])} of them "
+        f"were right instead of {percent(full['accuracy'])}."
+    )
+
+
 def strongest_baseline(report: Mapping[str, Any]) -> dict[str, Any] | None:
     """The baseline that scores best in the metric it was compared in; None without baselines."""
 

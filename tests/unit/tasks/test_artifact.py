@@ -3,22 +3,34 @@
 import json
 import shutil
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import transformers
 
-from huiyan.core.errors import ArtifactError, OutputError, WeightsError
+from huiyan.core.errors import ArtifactError, ConfigError, OutputError, WeightsError
+from huiyan.models.early_exit import fresh_exits
 from huiyan.tasks import artifact
-from huiyan.tasks.artifact import Artifact, Manifest
+from huiyan.tasks.artifact import Artifact, EarlyExit, Manifest
 
 
 @pytest.fixture
 def copied_run(tiny_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_run, tmp_path / "copy"))
+
+
+@pytest.fixture
+def with_exits(tiny_run: Path, tmp_path: Path) -> Path:
+    """The tiny model with exits that have learned nothing."""
+    plain = Artifact.load(tiny_run)
+    manifest = replace(plain.manifest, early_exit=EarlyExit(patience=1))
+    replace(plain, exits=fresh_exits(plain.model.config, seed=1), manifest=manifest).save(tmp_path / "exits")
+    return tmp_path / "exits"
 
 
 def mixed_texts(n: int) -> list[str]:
@@ -190,3 +202,62 @@ def test_a_pickle_is_never_opened(copied_run: Path) -> None:
     with pytest.raises(WeightsError, match="safetensors"):
         Artifact.load(copied_run)
     assert not Path("pwned").exists()
+
+
+def test_transformers_reads_a_folder_with_exits_with_equal_logits(with_exits: Path) -> None:
+    assert (with_exits / "exits.safetensors").is_file()
+    theirs, info = transformers.AutoModelForSequenceClassification.from_pretrained(with_exits, output_loading_info=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(with_exits)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    texts = mixed_texts(20)
+    with torch.inference_mode():
+        expected = [
+            theirs.eval()(**tokenizer(text, truncation=True, max_length=48, return_tensors="pt")).logits
+            for text in texts
+        ]
+    np.testing.assert_allclose(Artifact.load(with_exits).logits(texts), torch.cat(expected).numpy(), atol=1e-5)
+
+
+def test_exits_change_nothing_unasked(tiny_run: Path, with_exits: Path) -> None:
+    plain, exiting, texts = Artifact.load(tiny_run), Artifact.load(with_exits), mixed_texts(30)
+    np.testing.assert_array_equal(exiting.logits(texts), plain.logits(texts))
+    np.testing.assert_array_equal(exiting.logits(texts, patience=2), plain.logits(texts))
+    assert not np.allclose(exiting.logits(texts, patience=1), plain.logits(texts))
+    np.testing.assert_array_equal(exiting.logits(texts, patience="auto"), exiting.logits(texts, patience=1))
+
+
+def test_a_folder_with_exits_survives_saving_and_loading(with_exits: Path, tmp_path: Path) -> None:
+    first = Artifact.load(with_exits)
+    first.save(tmp_path / "again")
+    second = Artifact.load(tmp_path / "again")
+    assert second.manifest == first.manifest and second.manifest.early_exit is not None
+    texts = mixed_texts(10)
+    np.testing.assert_array_equal(first.logits(texts, patience=1), second.logits(texts, patience=1))
+
+
+def test_a_folder_without_exits_does_not_mention_them_and_has_no_patience(tiny_run: Path) -> None:
+    assert "early_exit" not in json.loads((tiny_run / "huiyan.json").read_text(encoding="utf-8"))
+    assert not (tiny_run / "exits.safetensors").exists()
+    with pytest.raises(ConfigError, match=r"no early exits.*Leave patience away, or train with --early-exit"):
+        Artifact.load(tiny_run).logits(["good"], patience=1)
+
+
+@pytest.mark.parametrize("patience", [0, -1, "all", 1.5, True])
+def test_a_patience_that_cannot_be_is_refused(with_exits: Path, patience: Any) -> None:
+    with pytest.raises(ConfigError, match="patience option must be auto, or a number of layers from 1"):
+        Artifact.load(with_exits).logits(["good"], patience=patience)
+
+
+def test_exits_of_an_earlier_model_do_not_stay_beside_a_new_one(tiny_run: Path, with_exits: Path) -> None:
+    Artifact.load(tiny_run).save(with_exits)
+    assert not (with_exits / "exits.safetensors").exists()
+    assert Artifact.load(with_exits).exits is None
+
+
+def test_exits_and_manifest_must_belong_together(with_exits: Path) -> None:
+    artifact.save_exits(fresh_exits(Artifact.load(with_exits).model.config, seed=2), with_exits / "exits.safetensors")
+    with pytest.raises(ArtifactError, match=r"exits.safetensors is not the file that huiyan.json names. Restore"):
+        Artifact.load(with_exits)
+    (with_exits / "exits.safetensors").unlink()
+    with pytest.raises(WeightsError, match="cannot be read as safetensors"):
+        Artifact.load(with_exits)

@@ -10,7 +10,15 @@ from torch.nn import functional as F
 from huiyan.core.packed import Packed
 from huiyan.models.checkpoint import build_classifier
 from huiyan.models.classifier import SequenceClassifier
-from huiyan.tasks.classify import ClassificationObjective, balanced_weights, logits_of
+from huiyan.models.early_exit import ExitingClassifier, fresh_exits
+from huiyan.tasks.classify import (
+    ClassificationObjective,
+    EarlyExitObjective,
+    balanced_weights,
+    early_logits_of,
+    logits_of,
+    logits_of_every_head,
+)
 
 SEQUENCES = [[2, 7, 3], [2, 8, 9, 10, 3], [2, 11, 3], [2, 5, 6, 3]]
 LABELS = [0, 1, 1, 2]
@@ -20,6 +28,15 @@ SOURCES = [f"a.csv:{line}" for line in range(2, 6)]
 @pytest.fixture(scope="module")
 def model(tiny_model: Path) -> SequenceClassifier:
     return build_classifier(tiny_model, n_classes=3, seed=0).eval()
+
+
+@pytest.fixture(scope="module")
+def exiting(model: SequenceClassifier) -> ExitingClassifier:
+    exits = fresh_exits(model.config, seed=4)
+    with torch.no_grad():
+        for parameter in exits.parameters():
+            parameter *= 20  # As drawn, the exits of this model choose one class for everything.
+    return ExitingClassifier(model, exits).eval()
 
 
 def one_by_one(model: SequenceClassifier) -> torch.Tensor:
@@ -61,3 +78,32 @@ def test_logits_come_back_in_the_order_given(model: SequenceClassifier, batch_to
     model.train()
     np.testing.assert_allclose(logits_of(model, SEQUENCES, batch_tokens=batch_tokens), expected, atol=1e-5)
     assert not model.training
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_loss_of_every_head_counts_by_its_depth(exiting: ExitingClassifier, balanced: bool) -> None:
+    weights = balanced_weights(LABELS, 3) if balanced else None
+    objective = EarlyExitObjective(
+        exiting.eval(), SEQUENCES, LABELS, SOURCES, class_weights=weights, label_smoothing=0.1
+    )
+    by_head = [torch.cat([exiting(Packed.from_lists([sequence]))[head] for sequence in SEQUENCES]) for head in (0, 1)]
+    class_weights = None if weights is None else torch.tensor(weights).float()
+    losses = [
+        F.cross_entropy(logits, torch.tensor(LABELS), weight=class_weights, label_smoothing=0.1, reduction="sum")
+        for logits in by_head
+    ]
+    assert abs(losses[0] - losses[1]) > 0.1
+    torch.testing.assert_close(objective.loss_sum(range(4)), (1 * losses[0] + 2 * losses[1]) / 3)
+
+
+@pytest.mark.parametrize("batch_tokens", [3, 8, 4096])
+def test_early_logits_come_back_in_the_order_given(exiting: ExitingClassifier, batch_tokens: int) -> None:
+    exiting.train()
+    every = logits_of_every_head(exiting, SEQUENCES, batch_tokens=batch_tokens)
+    assert not exiting.training and every.shape == (2, 4, 3)
+    np.testing.assert_allclose(every[1], logits_of(exiting.classifier, SEQUENCES), atol=1e-5)
+    for patience in (1, 2):
+        logits, depths = early_logits_of(exiting, SEQUENCES, patience=patience, batch_tokens=batch_tokens)
+        assert depths.tolist() == [patience] * 4
+        np.testing.assert_allclose(logits, every[patience - 1], atol=1e-5)
+    assert np.abs(every[0] - every[1]).max() > 0.1
