@@ -1,5 +1,8 @@
 """The shapes in the signatures are true: beartype checks them through jaxtyping on real calls."""
 
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +11,7 @@ import torch
 from beartype import beartype
 from jaxtyping import TypeCheckError, jaxtyped
 
+from huiyan import attention
 from huiyan.attention.dropout import Dropout
 from huiyan.attention.functional import attend
 from huiyan.attention.kernels.blockwise import attend_blockwise
@@ -97,3 +101,18 @@ def test_the_module_gives_back_what_it_took() -> None:
     assert forward(module, torch.randn(5, 8), lengths=torch.tensor([5])).shape == (5, 8)
     with pytest.raises(TypeCheckError):
         forward(module, torch.randn(8))
+
+
+def test_no_constructor_takes_more_than_12_parameters() -> None:
+    """Of no class in the room: what differs is handed in as a value, never as one more flag."""
+    many: dict[str, int] = {}
+    n_classes = 0
+    for module in pkgutil.walk_packages(attention.__path__, "huiyan.attention."):
+        for name, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if kind.__module__ == module.name and "__init__" in vars(kind):
+                n_classes += 1
+                taken = len(inspect.signature(kind.__init__).parameters) - 1
+                if taken > 12:
+                    many[f"{module.name}.{name}"] = taken
+    assert n_classes > 20
+    assert not many

@@ -81,7 +81,7 @@ def blocks_for(n_queries: int, n_keys: int, scoring: Scoring) -> Blocks:
     product for each diagonal want few rows: the rows and columns of a tile together are its diagonals.
     """
     terms, parts = scoring.terms, scoring.mask.parts() if scoring.mask else ()
-    rows, columns = (512, 512) if terms is None or terms.is_bias_only or terms.queries is not None else (128, 2048)
+    rows, columns = (512, 512) if terms is None or terms.queries is not None else (128, 512)
     if any(isinstance(part, Causal) for part in parts):
         # Of eight blocks in a row of the map, half a block on the diagonal is computed in vain.
         rows, columns = min(rows, max(128, n_queries // 8)), min(columns, max(128, n_keys // 8))
