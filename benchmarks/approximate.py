@@ -5,6 +5,8 @@ Run: python benchmarks/approximate.py --part curves|cost|swap [--only nystrom �
 
 Three parts, each of which can be run alone and replaces its own part of the JSON file.
 
+With `--only` what the file has of other cores stays, so that a part can be measured in several sittings.
+
 - curves: queries, keys and values of every layer of all-MiniLM-L6-v2 on bundled test reviews joined to 512 tokens, as
   many as the model has positions. The error is ‖approximate − exact‖ / ‖exact‖ of what the heads give, before the
   output projection; the time is that of the core alone, forward, beside exact `attend` in the same round. Times at
@@ -355,6 +357,12 @@ def wanted(name: str, arguments: argparse.Namespace) -> bool:
     return not arguments.only or any(word in name for word in arguments.only)
 
 
+def merged(earlier: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was measured before, of other cores, and what is measured now."""
+    anew = {row["core"] for row in rows}
+    return [row for row in earlier if row["core"] not in anew] + rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=PARTS)
@@ -378,6 +386,8 @@ def main() -> None:
         result = PARTS[arguments.part](arguments)
         if arguments.json:
             known = json.loads(arguments.json.read_text(encoding="utf-8")) if arguments.json.is_file() else {}
+            if arguments.only:
+                result["rows"] = merged(known.get(arguments.part, {}).get("rows", []), result["rows"])
             described = {
                 "date": datetime.now(UTC).date().isoformat(),
                 "machine": describe_machine(CPU),

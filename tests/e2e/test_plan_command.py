@@ -33,6 +33,7 @@ def test_what_is_wrong_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
         ("--length", "0"): "The length option must be at least 1",
         ("--length", "8", "--memory", "-1"): "The memory option must be above 0, in GB",
         ("--length", "8", "--device", "abacus"): "abacus",
+        ("--length", "8", "--device", "gpu", "--memory", "16"): "There is no device 'gpu'. Choose cpu, cuda",
         ("--length", "8", "--json", str(tmp_path)): "it is a folder",
     }.items():
         shown = huiyan("--model", str(tiny_model), *words)

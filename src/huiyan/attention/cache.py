@@ -1,5 +1,7 @@
 """Keys and values of the tokens so far, so that a further token costs one row of the map and not the whole of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor
 
 from huiyan.attention.masks import Block, Keys, Mask, Prefix, Sees, Window
 from huiyan.attention.positions.rotary import Rotary
+from huiyan.attention.shapes import check_is_mask
 from huiyan.attention.sliding import without_gap
 from huiyan.core.config import require
 from huiyan.core.errors import ConfigError, ShapeError
@@ -115,7 +118,9 @@ class KeyValueCache:
             None where they may see all of it.
         Raises:
             ShapeError: a ``Keys`` mask for another number of tokens.
+            ConfigError: no mask at all.
         """
+        check_is_mask(mask)
         total = self.next_position + n_new
         for part in mask.parts() if mask else ():
             if isinstance(part, Keys) and part.keys.shape[1] != total:
@@ -156,6 +161,16 @@ class KeyValueCache:
                 hint="" if held == self.next_position else f"KeyValueCache(spare={n}) keeps enough for that.",
             )
         self.next_position -= n
+
+    @contextmanager
+    def kept_on_error(self) -> Iterator[None]:
+        """A `with` block that fails leaves the cache as it was: tokens are written behind what is held, not over it."""
+        before = self._buffers, self.next_position, self._oldest, self._start
+        try:
+            yield
+        except BaseException:
+            self._buffers, self.next_position, self._oldest, self._start = before
+            raise
 
     def select(self, indices: Int[Tensor, " n"]) -> None:
         """Make the batch these of its sequences, in this order; one may come more than once, as in beam search.

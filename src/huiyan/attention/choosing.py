@@ -8,12 +8,14 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from huiyan.attention.masks import Causal, Keys
+from huiyan.attention.masks import Causal, Global, Keys, Prefix, Segments, Where, Window
 from huiyan.attention.scoring import Scoring
 from huiyan.core.errors import ConfigError, closest
 
 Kernel = Literal["auto", "oracle", "sdpa", "packed", "blockwise", "flex"]
 
+# Of these kinds exactly: what is derived from one may have another rule.
+_KNOWN_MASKS = (Causal, Window, Prefix, Global, Keys, Segments, Where)
 LARGEST_MASK = 1 << 22  # pairs of a mask that is written out: below, the fused kernel with a mask is the quickest
 
 
@@ -46,7 +48,9 @@ def decide(scoring: Scoring, n_queries: int, n_keys: int, *, device: str, packed
             return "sdpa", "the mask is one row for all queries: nothing of the map is written out"
         if n_queries * n_keys <= LARGEST_MASK:
             return "sdpa", "the mask is small enough to be written out for torch's fused kernel"
-    if device == "cuda" and _objection("flex", scoring, device=device, packed=packed) == "":
+    asks = scoring.mask is not None and any(isinstance(part, Where) for part in scoring.mask.parts())
+    # A rule in Python need not be one that a compiler understands: flex takes it where it is asked for by name.
+    if device == "cuda" and not asks and _objection("flex", scoring, device=device, packed=packed) == "":
         return "flex", "FlexAttention compiles the mask and the bias into one fused kernel"
     wanted = [
         name
@@ -78,5 +82,8 @@ def _objection(kernel: str, scoring: Scoring, *, device: str, packed: bool) -> s
         "a soft cap": scoring.soft_cap is not None and kernel == "sdpa",
         "sinks": scoring.sinks is not None and kernel == "sdpa",
         "dropout": scoring.dropout is not None and kernel in ("sdpa", "flex"),
+        "a mask of somebody's own": kernel == "flex"
+        and scoring.mask is not None
+        and any(type(part) not in _KNOWN_MASKS for part in scoring.mask.parts()),
     }
     return next((name for name, met in beyond.items() if met), "")

@@ -102,6 +102,6 @@ def _mix(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
 @cache
 def _places(device: torch.device) -> Int[Tensor, "q k"]:
     """Random numbers for the places of a tile, two neighbours sharing one; the same in every process."""
-    generator = torch.Generator().manual_seed(20170612)
-    numbers = torch.randint(-(1 << 31), 1 << 31, (TILE, TILE // 2), generator=generator)
+    generator = torch.Generator("cpu").manual_seed(20170612)
+    numbers = torch.randint(-(1 << 31), 1 << 31, (TILE, TILE // 2), generator=generator, device="cpu")
     return numbers.to(device=device, dtype=torch.int32)

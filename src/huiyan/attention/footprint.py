@@ -13,6 +13,7 @@ from huiyan.attention.kernels.blockwise import (
     Blocks,
     blocks_for,
 )
+from huiyan.attention.kernels.sdpa import SHORT
 from huiyan.attention.masks import Causal, Keys, Mask, Prefix, Segments, Where
 from huiyan.attention.scoring import Scoring
 
@@ -123,9 +124,9 @@ def is_fused(scoring: Scoring) -> bool:
 
 
 def _sdpa(call: Call) -> Footprint:
-    """``kernels/sdpa.py``: on the CPU in half precision the training pass is that of float32."""
+    """``kernels/sdpa.py``: on the CPU in half precision the training pass over few keys is that of float32."""
     x, given = call.sizes(*call.runs[0]), call.number_bytes
-    widened = call.is_half and call.training and call.device == "cpu"
+    widened = call.is_half and call.training and call.device == "cpu" and call.runs[0][1] <= SHORT
     size = 4 if widened else given
     copies = x.inputs * 4 if widened else 0
     lse = x.rows * 4
@@ -159,8 +160,9 @@ def _packed(call: Call) -> Footprint:
     for run in call.runs:
         x = call.sizes(*run)
         copied = call.is_half or (call.n_heads > 1 and run[1] > 1)
-        within, within_back = 0, x.q * 4 * 2 + (x.inputs * 4) if call.is_half else 0
-        gradients = x.inputs * (call.computed_bytes if is_fused(call.scoring) else size)
+        widened = call.is_half and run[1] <= SHORT
+        within, within_back = 0, x.q * 4 * 2 + (x.inputs * 4) if widened else 0
+        gradients = x.inputs * (call.computed_bytes if is_fused(call.scoring) and widened else size)
         if not is_fused(call.scoring):
             within = _blockwise_forward(call, run, copied=copied)
             within_back = _blockwise_backward(call, run, copied=copied) - gradients

@@ -21,6 +21,7 @@ from huiyan.attention.positions.relative import ScorePosition
 from huiyan.attention.positions.rotary import Rotary
 from huiyan.attention.scoring import Scoring
 from huiyan.attention.shapes import (
+    check_is_mask,
     check_lengths,
     check_mask,
     check_packed_mask,
@@ -91,6 +92,7 @@ def attend(  # noqa: PLR0913 - the variants of attention; each has a name, and n
     """
     packed = lengths is not None
     check_tensors(q, k, v, packed=packed)
+    check_is_mask(mask)
     require(soft_cap is None or soft_cap > 0, "soft_cap", "above 0", soft_cap)
     require(0 <= dropout < 1, "dropout", "at least 0 and below 1", dropout)
     if sinks is not None:
@@ -186,4 +188,4 @@ def _with_terms(
 
 def _seed(seed: int | None) -> int | Tensor:
     # A tensor, so that a traced program draws another one in each run.
-    return torch.randint(-(1 << 63), (1 << 63) - 1, ()) if seed is None else seed
+    return torch.randint(-(1 << 63), (1 << 63) - 1, (), device="cpu") if seed is None else seed

@@ -206,8 +206,9 @@ class Segments(Mask):
 
     def allowed(self, block: Block, device: torch.device) -> Bool[Tensor, "#b 1 q k"]:
         """Equal segments."""
-        queries, keys = (_batched(ids).to(device) for ids in self.ids())
-        return block.rows.of(queries, 1)[:, None, :, None] == block.columns.of(keys, 1)[:, None, None]
+        queries, keys = (_batched(ids) for ids in self.ids())
+        own, others = block.rows.of(queries, 1).to(device), block.columns.of(keys, 1).to(device)
+        return own[:, None, :, None] == others[:, None, None]
 
     def sees(self, block: Block) -> Sees:
         """NONE where the segments of rows and columns are disjoint intervals, ALL where they are one segment."""
@@ -280,7 +281,7 @@ class Keys(Mask):
 
     def allowed(self, block: Block, device: torch.device) -> Bool[Tensor, "b 1 1 k"]:
         """The same row for every query."""
-        return block.columns.of(self.keys.to(device), 1)[:, None, None]
+        return block.columns.of(self.keys, 1).to(device)[:, None, None]
 
     def sees(self, block: Block) -> Sees:
         """From the keys of the block, where they are on the CPU: an accelerator is not waited for."""

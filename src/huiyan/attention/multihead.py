@@ -1,6 +1,7 @@
 """Multi-head attention as a module: project, attend, project back."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -127,6 +128,7 @@ class MultiHeadAttention(nn.Module):
         Raises:
             ShapeError: inputs that do not fit together.
             ConfigError: a mask, a position or a kernel that does not take this input, or a cache for packed input.
+                Whatever is raised, a cache holds what it held.
         """
         self._check(x, context, lengths, context_lengths, cache)
         q = self._heads(self.query, x, self.query_norm)
@@ -141,14 +143,15 @@ class MultiHeadAttention(nn.Module):
             heads = self._attend(q, k, v, mask, self.position, lengths=lengths, key_lengths=context_lengths)
             return self.out(heads.flatten(-2))
         q, position = q.transpose(1, 2), self.position
-        if cache is not None and context is None:
-            mask = cache.mask(mask, q.shape[2])
-            if isinstance(position, Rotary):
-                q, k, position = cache.rotate(position, q), cache.rotate(position, k), None
-            k, v = cache.append(k, v)
-        elif cache is not None and not cache.length:
-            k, v = cache.append(k, v)
-        heads = self._attend(q, k, v, mask, position)
+        with nullcontext() if cache is None else cache.kept_on_error():
+            if cache is not None and context is None:
+                mask = cache.mask(mask, q.shape[2])
+                if isinstance(position, Rotary):
+                    q, k, position = cache.rotate(position, q), cache.rotate(position, k), None
+                k, v = cache.append(k, v)
+            elif cache is not None and not cache.length:
+                k, v = cache.append(k, v)
+            heads = self._attend(q, k, v, mask, position)
         return self.out(heads.transpose(1, 2).flatten(-2))
 
     def _heads(self, project: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Tensor:
@@ -157,8 +160,8 @@ class MultiHeadAttention(nn.Module):
         if norm is None:
             return heads
         # Under autocast the gain of a norm is float32 where what comes in is not.
-        gain: Tensor = getattr(norm, "weight", heads)
-        return norm(heads.to(gain.dtype)).to(heads.dtype)
+        gain: Tensor | None = getattr(norm, "weight", None)
+        return norm(heads if gain is None else heads.to(gain.dtype)).to(heads.dtype)
 
     def _attend(
         self,

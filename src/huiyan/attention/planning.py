@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import TypedDict, Unpack, get_args
 
 import torch
+from torch import nn
 
 from huiyan.attention.arithmetic import Flops, flops
 from huiyan.attention.choosing import LARGEST_MASK, Kernel, choose_kernel, decide
@@ -20,8 +21,9 @@ from huiyan.attention.masks import Mask
 from huiyan.attention.positions.relative import RelativeTerms, ScorePosition
 from huiyan.attention.positions.rotary import Rotary
 from huiyan.attention.scoring import Scoring
+from huiyan.attention.shapes import check_is_mask
 from huiyan.core.config import require
-from huiyan.core.devices import Precision, resolve_precision
+from huiyan.core.devices import Precision, device_named, resolve_precision
 from huiyan.core.errors import ConfigError, closest
 from huiyan.core.memory import total_memory_bytes
 
@@ -112,7 +114,7 @@ def plan(
     each = [lengths] if isinstance(lengths, int) else list(lengths)
     n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
     _check(each, n_heads, n_kv_heads, head_width, variants, packed=packed)
-    where = torch.device(device)
+    where = device_named(device)
     found = _precision(precision, where)
     memory = total_memory_bytes(where) if memory_bytes is None else memory_bytes
     require(memory > 0, "memory_bytes", "above 0", memory)
@@ -228,9 +230,20 @@ def _scoring(longest: int, n_heads: int, head_width: int, variants: Variants) ->
     )
     if not isinstance(position, ScorePosition):
         return scoring, None
-    terms = copy.deepcopy(position).to("meta").terms(min(0, 1 - longest), max(0, longest - 1))
+    terms = _without_numbers(position).terms(min(0, 1 - longest), max(0, longest - 1))
     _, bare = terms.without_biases(torch.empty(1, longest, n_heads, head_width, device="meta"), 1.0)
     return replace(scoring, terms=bare), terms
+
+
+def _without_numbers(position: ScorePosition) -> ScorePosition:
+    """A copy with tensors on the meta device, in the parts that it borrows too; no number is copied."""
+    parts = list(position.modules())
+    for part in parts:  # which grow: what is borrowed is an attribute, and no child
+        borrowed = [x for x in vars(part).values() if isinstance(x, nn.Module)]
+        parts += [x for module in borrowed for x in module.modules() if x not in parts]
+    tensors = [x for part in parts for x in (*part.parameters(recurse=False), *part.buffers(recurse=False))]
+    # What `deepcopy` finds here it takes for copied.
+    return copy.deepcopy(position, {id(x): x.detach().to("meta") for x in tensors})
 
 
 def _table_bytes(terms: RelativeTerms | None) -> int:
@@ -264,6 +277,7 @@ def _check(
     fits = n_kv_heads > 0 and n_heads % n_kv_heads == 0
     require(fits, "n_kv_heads", f"a divisor of n_heads, {n_heads}", n_kv_heads)
     require(head_width > 0, "head_width", "at least 1", head_width)
+    check_is_mask(variants.get("mask"))
     position = variants.get("position")
     right = position is None or isinstance(position, ScorePosition | Rotary)
     require(right, "position", "Rotary, a position that acts on scores, or None", type(position).__name__)

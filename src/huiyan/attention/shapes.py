@@ -72,6 +72,24 @@ def check_pairs(lengths: Tensor, key_lengths: Tensor) -> None:
         )
 
 
+def check_is_mask(mask: object) -> None:
+    """Raise unless ``mask`` is a mask, or None.
+
+    Raises:
+        ConfigError: it is a tensor, the class of a mask, or something else.
+    """
+    if mask is None or isinstance(mask, Mask):
+        return
+    if isinstance(mask, Tensor):
+        got = f"a tensor, {mask.dtype} {tuple(mask.shape)}"
+        hint = "Give Keys(x) for booleans `b k`, or Where(lambda row, column: x[row, column]) for `q k`."
+    elif isinstance(mask, type):
+        got, hint = f"the class {mask.__name__}", f"Call it: {mask.__name__}(…)."
+    else:
+        got, hint = type(mask).__name__, "Give Causal(), say, or Where(rule)."
+    raise ConfigError(f"The mask option must be a mask, or None. Got {got}.", hint=hint)
+
+
 def check_mask(mask: Mask, q: Tensor, k: Tensor) -> None:
     """Raise unless every part of ``mask`` that holds tensors is for this dense batch.
 

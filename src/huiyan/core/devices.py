@@ -12,6 +12,19 @@ from huiyan.core.errors import ConfigError
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
+def device_named(name: torch.device | str) -> torch.device:
+    """The device of that name, whether it is on this machine or not.
+
+    Raises:
+        ConfigError: there is no such kind of device.
+    """
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        # All of them, not the nearest: that of "gpu" would be "cpu".
+        raise ConfigError(f"There is no device {name!r}.", hint="Choose cpu, cuda, cuda:N or mps.") from error
+
+
 def pick_device(name: str = "auto") -> torch.device:
     """The device to run on.
 
@@ -24,8 +37,8 @@ def pick_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = device_named(name)
     try:
-        device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from huiyan.core.devices import device_named
 from huiyan.core.errors import ConfigError
 
 # Version 2 of Linux' control groups, then version 1: what a container may use of the machine.
@@ -15,9 +16,9 @@ def total_memory_bytes(device: torch.device | str) -> int:
     """The memory of a device: what the machine has or a container's limit, or what the GPU has.
 
     Raises:
-        ConfigError: the device is not on this machine, or its memory cannot be found out.
+        ConfigError: the device is unknown or not on this machine, or its memory cannot be found out.
     """
-    device = torch.device(device)
+    device = device_named(device)
     if device.type == "cuda" and torch.cuda.is_available():
         return torch.cuda.get_device_properties(device).total_memory
     if device.type == "mps" and torch.backends.mps.is_available():

@@ -3,7 +3,6 @@
 The files are those of `transformers`: config.json and model.safetensors, in the names of the checkpoint's family.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +13,16 @@ from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariable
 from torch import Tensor
 
 from huiyan.core.config import require
-from huiyan.core.errors import SourceError
+from huiyan.core.errors import ConfigError, SourceError
 from huiyan.core.files import atomic_path, write_json
 from huiyan.models.classifier import SequenceClassifier
-from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig
+from huiyan.models.config import MOST_CLASSES, ClassifierConfig, EncoderConfig, HeadConfig, is_count
+from huiyan.models.config_file import CONFIG_FILE, read_config
 from huiyan.models.families.family import OWN_PREFIX, Family
 from huiyan.models.families.registry import family_named, family_of
 from huiyan.models.fresh import draw_missing, without_weights
 from huiyan.models.naming import check_shapes, encoder_leftovers, family_names, in_full, refuse_missing, refuse_unknown
 from huiyan.models.weights import SINGLE_FILE, read_weights
-
-CONFIG_FILE = "config.json"
 
 
 def build_classifier(folder: Path, *, n_classes: int, pooling: str = "family", seed: int) -> SequenceClassifier:
@@ -47,8 +45,8 @@ def build_classifier(folder: Path, *, n_classes: int, pooling: str = "family", s
     values = read_config(folder)
     family = family_of(values)
     head = family.read_head(values) if pooling == "family" else _own_head(pooling, family.read_head(values))
-    config = ClassifierConfig(encoder=_read_encoder(values, family), head=head, n_classes=n_classes)
-    model = without_weights(config)
+    encoder = read_encoder_config(folder)
+    model = _without_weights(ClassifierConfig(encoder=encoder, head=head, n_classes=n_classes), folder)
     names = _names(model, family)
     found = in_full(read_weights(folder), family)
     pretrained = {
@@ -95,8 +93,8 @@ def load_classifier(folder: Path) -> SequenceClassifier:
     values = read_config(folder)
     family = family_of(values)
     head = _read_head(values, family)
-    n_classes = len(read_class_names(folder))
-    model = without_weights(ClassifierConfig(encoder=_read_encoder(values, family), head=head, n_classes=n_classes))
+    encoder, n_classes = read_encoder_config(folder), len(read_class_names(folder))
+    model = _without_weights(ClassifierConfig(encoder=encoder, head=head, n_classes=n_classes), folder)
     names = _names(model, family)
     found = in_full(read_weights(folder), family)
     refuse_missing(set(names.values()) - found.keys(), str(folder))
@@ -106,33 +104,39 @@ def load_classifier(folder: Path) -> SequenceClassifier:
     return _fill(model, weights).eval()
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a model folder.
+def read_encoder_config(folder: Path) -> EncoderConfig:
+    """What the encoder of a model folder is made of, from config.json alone.
 
     Raises:
-        SourceError: it is not there, or not a JSON object.
+        UnknownFamilyError: it is of a family we do not read.
+        SourceError: config.json is missing, broken, of a variant we do not read, or has numbers that cannot be.
     """
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise SourceError(f"{folder} has no {CONFIG_FILE}.", hint="Is this the folder of a model?")
+    values = read_config(folder)
+    own = values.get("huiyan")
+    ranks = cast("dict[str, Any]", own).get("ranks", {}) if isinstance(own, dict) else {}
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SourceError(f"{path} is not JSON: {error}.", hint="Fetch the model again.") from error
-    if not isinstance(values, dict):
-        raise SourceError(f"{path} must hold an object. Got a {type(values).__name__} instead.")
-    return cast("dict[str, Any]", values)
+        return replace(family_of(values).read_encoder(values), ranks=ranks)
+    except ConfigError as error:
+        raise _misfit(folder, error) from error
 
 
 def read_class_names(folder: Path) -> list[str]:
     """The names of a saved classifier's classes, in the order of its logits.
 
     Raises:
-        SourceError: config.json is missing or broken, or its ``id2label`` is not numbered 0, 1, 2 …
+        SourceError: config.json is missing or broken, its ``id2label`` is not numbered 0, 1, 2 …, or without one its
+            ``num_labels`` is no number of classes.
     """
     values = read_config(folder)
-    # `transformers` leaves out what is its default, two labels.
-    table = values.get("id2label") or {str(i): f"LABEL_{i}" for i in range(values.get("num_labels", 2))}
+    table = values.get("id2label")
+    if not table:
+        n_classes = values.get("num_labels", 2)  # `transformers` leaves out what is its default, two labels.
+        if not is_count(n_classes, MOST_CLASSES):
+            raise SourceError(
+                f"num_labels in {folder / CONFIG_FILE} must be a whole number from 1 to {MOST_CLASSES:,}. "
+                f"Got {n_classes!r} instead."
+            )
+        return [f"LABEL_{i}" for i in range(n_classes)]
     try:
         return [table[str(i)] for i in range(len(table))]
     except (KeyError, TypeError) as error:
@@ -154,10 +158,15 @@ def _read_head(values: Mapping[str, Any], family: Family) -> HeadConfig:
     return family.read_head(values)
 
 
-def _read_encoder(values: Mapping[str, Any], family: Family) -> EncoderConfig:
-    encoder, own = family.read_encoder(values), values.get("huiyan")
-    ranks = cast("dict[str, Any]", own).get("ranks", {}) if isinstance(own, dict) else {}
-    return replace(encoder, ranks=ranks)
+def _without_weights(config: ClassifierConfig, folder: Path) -> SequenceClassifier:
+    try:
+        return without_weights(config)
+    except ConfigError as error:  # an activation that is none, or ranks that no projection has
+        raise _misfit(folder, error) from error
+
+
+def _misfit(folder: Path, error: ConfigError) -> SourceError:
+    return SourceError(f"{folder / CONFIG_FILE} describes no model that can be built: {error.message}", hint=error.hint)
 
 
 def _checkpoint_config(config: ClassifierConfig, family: Family, class_names: Sequence[str]) -> dict[str, Any]:

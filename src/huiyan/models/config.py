@@ -7,6 +7,26 @@ from huiyan.core.config import Config, require
 
 Pooling = Literal["first", "mean", "attention"]
 
+# Above every model there is: a number beyond them is a mistake, or meant to exhaust who reads the file.
+MOST_LAYERS = 1_000
+MOST_HEADS = 10_000
+LARGEST_WIDTH = 1_000_000
+LARGEST_VOCABULARY = 10_000_000
+MOST_POSITIONS = 10_000_000
+MOST_CLASSES = 1_000_000
+
+_LIMITS = {
+    "vocab_size": LARGEST_VOCABULARY,
+    "width": LARGEST_WIDTH,
+    "embedding_width": LARGEST_WIDTH,
+    "n_layers": MOST_LAYERS,
+    "layers_per_group": MOST_LAYERS,
+    "n_heads": MOST_HEADS,
+    "n_layer_groups": MOST_LAYERS,
+    "feed_forward_width": LARGEST_WIDTH,
+    "n_positions": MOST_POSITIONS,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig(Config):
@@ -63,19 +83,27 @@ class EncoderConfig(Config):
     ranks: dict[str, int] = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:
-        counts = ("vocab_size", "width", "embedding_width", "n_layers", "layers_per_group", "n_heads")
-        for name in (*counts, "n_layer_groups", "feed_forward_width", "n_positions"):
-            require(_is_count(getattr(self, name)), name, "a whole number of at least 1", getattr(self, name))
+        for name, most in _LIMITS.items():
+            value = getattr(self, name)
+            require(is_count(value, most), name, f"a whole number from 1 to {most:,}", value)
+        for name, most in (("n_types", LARGEST_VOCABULARY), ("position_offset", MOST_POSITIONS)):
+            value = getattr(self, name)
+            require(_is_index(value, most), name, f"a whole number from 0 to {most:,}", value)
         for name in ("embedding_dropout", "attention_output_dropout", "feed_forward_dropout"):
             require(_is_dropout(getattr(self, name)), name, "at least 0 and below 1", getattr(self, name))
         require(self.width % self.n_heads == 0, "n_heads", f"a divisor of the width, {self.width}", self.n_heads)
         groups = self.n_layer_groups
         require(groups <= self.n_layers, "n_layer_groups", f"at most n_layers, {self.n_layers}", groups)
+        inner = self.layers_per_group
+        fits = self.n_layers * inner <= MOST_LAYERS
+        require(fits, "layers_per_group", f"small enough for {MOST_LAYERS:,} layers in all", inner)
         fits = self.project_embeddings or self.embedding_width == self.width
         require(fits, "embedding_width", f"the width, {self.width}, without a projection", self.embedding_width)
         require(self.max_length >= 1, "n_positions", f"above the offset, {self.position_offset}", self.n_positions)
-        require(0 <= self.pad_id < self.vocab_size, "pad_id", f"a row of the {self.vocab_size} words", self.pad_id)
-        ranked = isinstance(self.ranks, dict) and all(_is_count(rank) for rank in self.ranks.values())
+        require(
+            _is_index(self.pad_id, self.vocab_size - 1), "pad_id", f"a row of the {self.vocab_size} words", self.pad_id
+        )
+        ranked = isinstance(self.ranks, dict) and all(is_count(rank, LARGEST_WIDTH) for rank in self.ranks.values())
         require(ranked, "ranks", "a rank of at least 1 for each projection named", self.ranks)
 
     @property
@@ -135,7 +163,8 @@ class ClassifierConfig(Config):
     n_classes: int
 
     def __post_init__(self) -> None:
-        require(_is_count(self.n_classes), "n_classes", "a whole number of at least 1", self.n_classes)
+        fits = is_count(self.n_classes, MOST_CLASSES)
+        require(fits, "n_classes", f"a whole number from 1 to {MOST_CLASSES:,}", self.n_classes)
 
     @property
     def family(self) -> str:
@@ -143,8 +172,13 @@ class ClassifierConfig(Config):
         return self.encoder.family
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
+def is_count(value: object, most: int) -> bool:
+    """Whether a value is a whole number from 1 to ``most``."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _is_index(value: object, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def _is_dropout(value: object) -> bool:

@@ -1,6 +1,5 @@
 """Pretrained models from the Hugging Face hub, or a mirror of it: one commit, safetensors only."""
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from huiyan.core.errors import SourceError
+from huiyan.core.json_files import read_object
 
 if TYPE_CHECKING:
     from huggingface_hub import CachedRevisionInfo
@@ -112,6 +112,11 @@ def cached_models() -> list[CachedModel]:
     ]
 
 
+def is_hub_name(name: str) -> bool:
+    """Whether a name is of the form that models on the hub have: "owner/name"."""
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII) is not None
+
+
 def hub_is_off() -> bool:
     """Whether ``HF_HUB_OFFLINE`` asks for no network, now."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
@@ -122,9 +127,8 @@ def _cached_model(name: str, revision: "CachedRevisionInfo") -> CachedModel | No
     if not any((folder / weights).is_file() for weights in WEIGHTS):
         return None
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        family = str(config["model_type"])
-    except (OSError, ValueError, KeyError, TypeError):
+        family = str(read_object(folder / "config.json")["model_type"])
+    except (SourceError, KeyError):
         return None  # Somebody else's file in a cache we share is not ours to complain of.
     return CachedModel(
         name=name, revision=revision.commit_hash, family=family, bytes=revision.size_on_disk, folder=folder

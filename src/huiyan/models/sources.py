@@ -1,7 +1,5 @@
 """Where pretrained models come from: a folder, the hub or a mirror of it, or a registry package."""
 
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -9,8 +7,9 @@ from typing import Any, Literal, cast
 from huiyan.core.errors import ConfigError, SourceError, closest
 from huiyan.core.fetch import OnProgress, fetch_carried, is_there, is_whole
 from huiyan.models.carried import CARRIED, DEFAULT_MODEL
+from huiyan.models.config_file import CONFIG_FILE, read_config
 from huiyan.models.families.registry import family_of
-from huiyan.models.hub import WEIGHTS, fetch_from_hub
+from huiyan.models.hub import WEIGHTS, fetch_from_hub, is_hub_name
 
 ROUTES = (
     "A model is 'auto', 'package:NAME' (see: huiyan models), a folder with config.json and model.safetensors, "
@@ -115,7 +114,7 @@ def _find(name: str, revision: str | None, offline: bool | None, on_progress: On
     folder = Path(name).expanduser()
     if name and folder.exists():
         return _from_folder(name, folder, revision)
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII):
+    if is_hub_name(name):
         return _from_hub(name, revision, offline=offline)
     near = closest(f"package:{name}", CARRIED)
     raise SourceError(
@@ -156,7 +155,7 @@ def _from_folder(name: str, folder: Path, revision: str | None) -> ModelSource:
         )
     if not folder.is_dir():
         raise SourceError(f"{name} is a file, and a model is a folder.")
-    _check_family(folder, name)
+    family_of(read_config(folder))
     _check_weights(folder, name)
     return ModelSource(
         folder=folder,
@@ -171,8 +170,8 @@ def _from_folder(name: str, folder: Path, revision: str | None) -> ModelSource:
 
 def _from_hub(name: str, revision: str | None, *, offline: bool | None) -> ModelSource:
     # The configuration first: gigabytes of a model that cannot be read need not come.
-    folder, commit = fetch_from_hub(name, revision=revision, offline=offline, files=("config.json",))
-    _check_family(folder, name)
+    folder, commit = fetch_from_hub(name, revision=revision, offline=offline, files=(CONFIG_FILE,))
+    family_of(read_config(folder))
     folder, commit = fetch_from_hub(name, revision=commit, offline=offline)
     _check_weights(folder, name)
     return ModelSource(
@@ -183,18 +182,6 @@ def _from_hub(name: str, revision: str | None, *, offline: bool | None) -> Model
         licence=_licence(folder),
         origin=f"{name} on the Hugging Face hub, commit {commit}.",
     )
-
-
-def _check_family(folder: Path, name: str) -> None:
-    try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SourceError(f"{name} has no config.json, so it is not a model that can be read.") from error
-    except (OSError, ValueError) as error:
-        raise SourceError(f"The config.json of {name} cannot be read: {error}.") from error
-    if not isinstance(values, dict):
-        raise SourceError(f"The config.json of {name} must hold a mapping. Got {type(values).__name__} instead.")
-    family_of(cast("dict[str, Any]", values))
 
 
 def _check_weights(folder: Path, name: str) -> None:

@@ -1,14 +1,14 @@
 """Weight files: safetensors only, whole or in shards. Nothing here can run code from a file."""
 
-import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from huiyan.core.errors import WeightsError
+from huiyan.core.json_files import read_object
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -51,9 +51,9 @@ def weight_files(folder: Path) -> list[Path]:
 def _shards(folder: Path) -> list[Path]:
     index = folder / INDEX_FILE
     try:
-        content: Any = json.loads(index.read_text(encoding="utf-8"))
-        names = sorted({str(name) for name in cast("dict[str, Any]", content["weight_map"]).values()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        table: Any = read_object(index, WeightsError)["weight_map"]
+        names = sorted({str(name) for name in table.values()})
+    except (KeyError, AttributeError) as error:
         raise WeightsError(f"{index} is not an index of weight files.", hint="Fetch the model again.") from error
     for name in names:
         if Path(name).name != name or not name.endswith(".safetensors"):

@@ -4,7 +4,6 @@
 beside them says what the model is for. Nothing in the folder is ever unpickled.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +17,12 @@ from huiyan.core.config import Config, require
 from huiyan.core.decision import Decision
 from huiyan.core.errors import ArtifactError, ConfigError, OutputError, WeightsError
 from huiyan.core.files import sha256_of, write_json
-from huiyan.models.checkpoint import CONFIG_FILE, load_classifier, read_class_names, save_classifier
+from huiyan.core.json_files import read_object
+from huiyan.models.checkpoint import load_classifier, read_class_names, save_classifier
 from huiyan.models.classifier import SequenceClassifier
+from huiyan.models.config_file import CONFIG_FILE
 from huiyan.models.early_exit import ExitingClassifier, Exits, load_exits, save_exits
+from huiyan.models.weights import SINGLE_FILE
 from huiyan.tasks.classify import early_logits_of, logits_of
 from huiyan.text.tokenise import Tokenizer
 
@@ -66,7 +68,7 @@ class Manifest(Config):
         decision: how logits become probabilities and a class.
         source: the pretrained model, as named; ``revision`` its commit or version.
         data_fingerprint: SHA-256 over the texts and labels trained on.
-        weights_sha256: SHA-256 of ``model.safetensors``.
+        weights_sha256: SHA-256 of ``model.safetensors``, which early exits are held to on loading.
         early_exit: how texts may leave early; None, and no key in the file, for a model without exits.
     """
 
@@ -118,11 +120,8 @@ class Manifest(Config):
                 f"{folder} is not a model folder of Huiyan: it has no {MANIFEST}.",
                 hint="Give the --out folder of a finished `huiyan train`.",
             )
-        try:
-            values: Any = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ArtifactError(f"{path} is damaged: {error}.", hint="Train again, or restore the folder.") from error
-        if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+        values = read_object(path, ArtifactError, hint="Train again, or restore the folder.")
+        if not isinstance(values.get("format"), int):
             raise ArtifactError(f"{path} does not say its format.", hint="Train again, or restore the folder.")
         if values["format"] > FORMAT:
             raise ArtifactError(
@@ -216,7 +215,7 @@ class Artifact:
             ) from error
         save_classifier(self.model, folder, class_names=self.manifest.classes)
         self.tokenizer.save(folder)
-        manifest = replace(self.manifest, weights_sha256=sha256_of(folder / "model.safetensors"))
+        manifest = replace(self.manifest, weights_sha256=sha256_of(folder / SINGLE_FILE))
         write_json(folder / MANIFEST, replace(manifest, early_exit=self._save_exits(folder)).to_dict())
 
     def _save_exits(self, folder: Path) -> EarlyExit | None:
@@ -283,6 +282,13 @@ def _read_exits(folder: Path, manifest: Manifest, model: SequenceClassifier) -> 
         raise ArtifactError(
             f"{folder} does not belong together: {EXITS} is not the file that {MANIFEST} names.",
             hint="Restore the folder from where it was trained.",
+        )
+    # They read what the layers of these very weights give: on others they would answer, and wrongly.
+    weights = folder / SINGLE_FILE
+    if not weights.is_file() or sha256_of(weights) != manifest.weights_sha256:
+        raise ArtifactError(
+            f"{folder} does not belong together: its early exits were trained on other weights than its {SINGLE_FILE}.",
+            hint=f"Train again with --early-exit, or go on without exits: take the key early_exit out of {MANIFEST}.",
         )
     return exits
 

@@ -1,6 +1,5 @@
 """From texts to token ids and back to a folder that others can read."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, cast
@@ -9,6 +8,7 @@ import tokenizers
 
 from huiyan.core.errors import ConfigError, SourceError
 from huiyan.core.files import atomic_text, write_json
+from huiyan.core.json_files import read_object
 from huiyan.text.wordpiece import wordpiece_from_vocabulary
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -156,19 +156,10 @@ def _input_names(backend: tokenizers.Tokenizer, settings: dict[str, Any]) -> lis
 
 def _settings_of(folder: Path) -> dict[str, Any]:
     # special_tokens_map.json first: where both name a token, tokenizer_config.json is the newer habit.
-    return _object(folder / SPECIAL_TOKENS_FILE) | _object(folder / SETTINGS_FILE)
-
-
-def _object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SourceError(f"{path} is not JSON: {error}.", hint="Fetch the model again.") from error
-    if not isinstance(values, dict):
-        raise SourceError(f"{path} must hold an object. Got a {type(values).__name__} instead.")
-    return cast("dict[str, Any]", values)
+    settings: dict[str, Any] = {}
+    for path in (folder / SPECIAL_TOKENS_FILE, folder / SETTINGS_FILE):
+        settings |= read_object(path) if path.is_file() else {}
+    return settings
 
 
 def _content(token: Any) -> str | None:

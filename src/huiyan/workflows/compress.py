@@ -100,21 +100,21 @@ def compress(
         )
     _check_out(out, [file, str(run)], overwrite=overwrite)
     halves = _read_halves(run, file, before, config, encoding=encoding, say=say)
-    with run_folder.replacing(out, overwrite=overwrite):
+    with run_folder.made_whole(out) as fresh:
         trials = choose_ranks(after, halves.choosing, rank=config.rank, allowed_loss=config.allowed_loss, say=say)
-        after.save(out)
+        after.save(fresh)
         if (run / SPLITS).is_file():
             # `evaluate` tells by it which texts the model was trained on.
-            shutil.copyfile(run / SPLITS, out / SPLITS)
+            shutil.copyfile(run / SPLITS, fresh / SPLITS)
         say(f"comparing both on the other {len(halves.reporting):,} rows")
         report = _described(run, file, out, config, where) | {"data": halves.data}
-        report |= compare_models(before, after, halves.reporting, trials, folders=(run, out))
+        report |= compare_models(before, after, halves.reporting, trials, folders=(run, fresh))
         findings = _findings(report, config, has_exits=before.exits is not None)
         for warning in findings:
             say(f"warning: {warning}")
         report["warnings"] = [*halves.warnings, *findings]
-        write_compressed(out, report)
-        write_json(out / run_folder.RUN, report["run"])
+        write_json(fresh / run_folder.RUN, report["run"])
+        write_compressed(fresh, report, name=out.name)
     return report
 
 
@@ -177,10 +177,13 @@ def _read_halves(
     if len(rows) < 2:
         raise DataError(
             f"{file} must have rows for two halves. Got {len(rows)} that can be used instead.",
-            hint=f"The model knows the labels {', '.join(manifest.classes)}.",
+            hint=f"Give a larger table; the model knows the labels {', '.join(manifest.classes)}.",
         )
-    # Texts that are nearly alike stay on one side, or the half reported on would not be unseen.
-    split = split_rows(rows.labels, rows.texts, seed=0, fractions=(0.5, 0.0, 0.5))
+    try:
+        # Texts that are nearly alike stay on one side, or the half reported on would not be unseen.
+        split = split_rows(rows.labels, rows.texts, seed=0, fractions=(0.5, 0.0, 0.5))
+    except DataError as error:
+        raise DataError(error.message, hint="Give a larger table, whose texts differ more.") from error
     choosing, reporting = rows.take(spread(split.train, CHOOSING_ROWS)), rows.take(split.test)
     seen = seen_in_training(run, rows.texts)
     data: dict[str, Any] = {

@@ -105,18 +105,22 @@ def rows_per_second(before: Artifact, after: Artifact, texts: Sequence[str]) -> 
     }
 
 
-def write_compressed(folder: Path, report: Mapping[str, Any]) -> None:
+def write_compressed(folder: Path, report: Mapping[str, Any], *, name: str) -> None:
     """Write ``report.json``, ``README.md`` (a model card) and ``compression.svg`` into the folder.
 
+    Args:
+        folder: where to write.
+        report: what ``compress`` measured.
+        name: of the model, for the card.
     Raises:
         OutputError: the folder cannot be written.
     """
     # The name of a file may hold bytes that are not text: lone surrogates, which no file can hold.
     clean = json.loads(json.dumps(report, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"))
-    pages = {"README.md": render_compressed_card(clean, name=folder.name), PICTURE: render_size_picture(clean)}
+    pages = {"README.md": render_compressed_card(clean, name=name), PICTURE: render_size_picture(clean)}
     write_json(folder / "report.json", clean)
-    for name, text in pages.items():
-        with atomic_text(folder / name) as file:
+    for page, text in pages.items():
+        with atomic_text(folder / page) as file:
             file.write(text)
 
 

@@ -1,9 +1,8 @@
 """What an encoder will take at some lengths, before it runs: arithmetic, memory, and why. No weights are loaded."""
 
 import dataclasses
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,18 @@ from torch import nn
 from huiyan.attention.planning import Plan
 from huiyan.attention.planning import plan as plan_attention
 from huiyan.core.config import require
-from huiyan.core.devices import pick_device
+from huiyan.core.devices import device_named, pick_device
 from huiyan.core.memory import total_memory_bytes
-from huiyan.models.checkpoint import read_config
+from huiyan.models.checkpoint import read_encoder_config
 from huiyan.models.config import EncoderConfig
+from huiyan.models.config_file import CONFIG_FILE
 from huiyan.models.encoder import Encoder
-from huiyan.models.families.registry import family_of
-from huiyan.models.hub import fetch_from_hub
+from huiyan.models.hub import fetch_from_hub, is_hub_name
 from huiyan.models.sources import find_model
 from huiyan.workflows import wording
+
+MOST_TEXTS = 100_000
+"""In a batch; the plan lists the length of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +116,13 @@ def foresee(
     """
     require(len(lengths) > 0 and min(lengths) > 0, "length", "at least 1, given once or more", list(lengths))
     require(batch_tokens > 0, "batch_tokens", "at least 1", batch_tokens)
-    where = pick_device() if device == "auto" else torch.device(device) if memory_bytes else pick_device(device)
+    times = max(1, batch_tokens // sum(lengths))
+    fits = times * len(lengths) <= MOST_TEXTS
+    require(fits, "batch_tokens", f"small enough for at most {MOST_TEXTS:,} texts of these lengths", batch_tokens)
+    where = pick_device() if device == "auto" else device_named(device) if memory_bytes else pick_device(device)
     config = _encoder_config(model)
     total = total_memory_bytes(where) if memory_bytes is None else memory_bytes
-    each = tuple(sorted(lengths)) * max(1, batch_tokens // sum(lengths))
+    each = tuple(sorted(lengths)) * times
     attention = plan_attention(
         sorted(each),
         config.n_heads,
@@ -150,15 +155,10 @@ def foresee(
 
 def _encoder_config(model: str) -> EncoderConfig:
     """From config.json; of a model on the hub nothing else is fetched."""
-    if model and Path(model).expanduser().is_dir():
-        folder = Path(model).expanduser()
-    elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model, re.ASCII):
-        folder, _ = fetch_from_hub(model, files=("config.json",))
-    else:
-        folder = find_model(model).folder
-    values = read_config(folder)
-    own = values.get("huiyan")
-    return replace(family_of(values).read_encoder(values), ranks=own.get("ranks", {}) if isinstance(own, dict) else {})
+    folder = Path(model).expanduser()
+    if not model or not folder.is_dir():
+        folder = fetch_from_hub(model, files=(CONFIG_FILE,))[0] if is_hub_name(model) else find_model(model).folder
+    return read_encoder_config(folder)
 
 
 def _flops(encoder: Encoder, attention: Plan, tokens: int, *, training: bool) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -66,7 +67,7 @@ def replacing(out: Path, *, overwrite: bool) -> Iterator[None]:
         OutputError: the folder cannot be written.
     """
     old = out.with_name(f".{out.name}.replaced")
-    try:
+    with _written(out):
         if overwrite and out.exists():
             if old.exists():
                 shutil.rmtree(old)
@@ -75,8 +76,6 @@ def replacing(out: Path, *, overwrite: bool) -> Iterator[None]:
         if not (out / RUN).exists():
             # First of all: from here on the folder is known to be a run's, whenever the process is killed.
             write_json(out / RUN, STARTING)
-    except OSError as error:
-        raise OutputError(f"--out {out} cannot be written: {error.strerror or error}.") from error
     try:
         yield
     finally:
@@ -88,6 +87,57 @@ def replacing(out: Path, *, overwrite: bool) -> Iterator[None]:
         elif json.loads((out / RUN).read_text(encoding="utf-8")) == STARTING:
             # It ended before its first step: a folder that holds nothing must not stand in the way of the next try.
             shutil.rmtree(out)
+
+
+@contextlib.contextmanager
+def made_whole(out: Path) -> Iterator[Path]:
+    """Give a folder beside ``out``; on a clean exit it takes the place of ``out``, and else nothing is left of it.
+
+    What was in ``out`` stays there until then.
+
+    Raises:
+        OutputError: the folder cannot be written, or cannot be replaced as a whole.
+    """
+    place = out.resolve()
+    if os.path.ismount(place):
+        raise OutputError(
+            f"--out {out} is where a disk is mounted, and cannot be replaced as a whole.",
+            hint=f"Name a folder in it, such as {out / 'model'}.",
+        )
+    fresh = place.with_name(f".{place.name}.new")
+    with _written(out):
+        if fresh.exists():  # of a process that was killed
+            shutil.rmtree(fresh)
+        fresh.mkdir(parents=True)
+    try:
+        yield fresh
+        with _written(out):
+            _swap(fresh, place)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _swap(fresh: Path, place: Path) -> None:
+    old = place.with_name(f".{place.name}.replaced")
+    if old.exists():
+        shutil.rmtree(old)
+    try:
+        if place.exists():
+            place.rename(old)
+        fresh.rename(place)
+    except BaseException:
+        if old.exists() and not place.exists():
+            old.rename(place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _written(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"--out {out} cannot be written: {error.strerror or error}.") from error
 
 
 def keep_rejected(rejected: Path, out: Path) -> str:

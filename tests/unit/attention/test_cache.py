@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from huiyan.attention.cache import KeyValueCache
-from huiyan.attention.masks import Causal, Keys, Prefix, Window
+from huiyan.attention.masks import Causal, Keys, Prefix, Segments, Window
 from huiyan.attention.multihead import MultiHeadAttention
 from huiyan.attention.positions.alibi import Alibi
 from huiyan.attention.positions.rotary import Rotary
@@ -245,6 +245,33 @@ def test_what_a_module_does_not_do_with_a_cache(
 ) -> None:
     with torch.no_grad(), pytest.raises(error, match=re.escape(message)):
         call()
+
+
+@pytest.mark.parametrize("options", [{}, {"max_length": 4}, {"max_length": 4, "n_sinks": 1}], ids=str)
+@pytest.mark.parametrize("held", [0, 2, 3, 9])
+def test_what_fails_leaves_the_cache_as_it_was(held: int, options: dict[str, int]) -> None:
+    """Also where it has slid, or must make room: the next tokens see what they would have seen."""
+    module = MultiHeadAttention(8, 2).eval()
+    x, cache, other = torch.randn(1, held + 5, 8), KeyValueCache(**options), KeyValueCache(**options)
+    with torch.no_grad():
+        for one in (cache, other):
+            for token in range(held):
+                module(x[:, token : token + 1], cache=one)
+        state = (cache.length, cache.next_position, cache.memory_bytes)
+        for kernel, mask in (("packed", None), ("auto", Segments(torch.arange(99))), ("auto", Causal)):
+            module.kernel = kernel
+            with pytest.raises((ConfigError, ShapeError)):
+                module(x[:, held:], mask=mask, cache=cache)
+            assert (cache.length, cache.next_position, cache.memory_bytes) == state
+        module.kernel = "auto"
+        assert torch.equal(module(x[:, held:], cache=cache), module(x[:, held:], cache=other))
+
+
+def test_a_context_whose_attention_fails_is_not_kept() -> None:
+    module, cache = MultiHeadAttention(8, 2).eval(), KeyValueCache()
+    with torch.no_grad(), pytest.raises(ShapeError, match="Keys mask must be"):
+        module(X, context=X, mask=Keys(torch.ones(1, 2, dtype=torch.bool)), cache=cache)
+    assert cache.length == 0
 
 
 def test_a_context_is_projected_once() -> None:

@@ -9,7 +9,7 @@ import torch
 from huiyan.attention import choosing
 from huiyan.attention.choosing import LARGEST_MASK, choose_kernel, decide
 from huiyan.attention.dropout import Dropout
-from huiyan.attention.masks import Causal, Mask, Window
+from huiyan.attention.masks import Causal, Keys, Mask, Where, Window
 from huiyan.attention.positions.relative import RelativeTerms
 from huiyan.attention.scoring import Scoring
 from huiyan.core.errors import ConfigError
@@ -17,7 +17,12 @@ from huiyan.core.errors import ConfigError
 BIAS = RelativeTerms(lowest=0, bias=torch.zeros(2, 1))
 KEYS = RelativeTerms(lowest=0, keys=torch.zeros(1, 1, 4))
 LONG = 4096
+ASKS = Where(lambda row, column: column <= row)
 assert LONG**2 > LARGEST_MASK
+
+
+class Stricter(Causal):
+    """A rule of somebody's own, which a kernel that knows Causal would take for that."""
 
 
 @pytest.mark.parametrize(
@@ -37,6 +42,16 @@ assert LONG**2 > LARGEST_MASK
         ({"sinks": torch.zeros(2)}, (5, 5), "cpu", "blockwise", "^sinks:"),
         ({"dropout": Dropout(0.1, 0)}, (5, 5), "cuda", "blockwise", "^dropout:"),
         ({"soft_cap": 1.0, "sinks": torch.zeros(2)}, (5, 5), "cuda", "flex", "FlexAttention"),
+        (
+            {"mask": Keys(torch.ones(1, 5).bool()), "terms": BIAS},
+            (5, 5),
+            "cuda",
+            "flex",
+            "FlexAttention",
+        ),
+        ({"mask": Causal() & ASKS, "terms": BIAS}, (5, 5), "cuda", "blockwise", "a relative position"),
+        ({"mask": ASKS}, (LONG, LONG), "cuda", "blockwise", "a mask over a long sequence"),
+        ({"mask": ~Stricter(), "terms": BIAS}, (5, 5), "cuda", "blockwise", "a relative position"),
     ],
     ids=str,
 )
@@ -90,11 +105,16 @@ def test_what_a_kernel_does_not_take(kernel: str, variant: dict[str, Any], packe
 
 @pytest.mark.parametrize(
     ("variant", "objection"),
-    [({"terms": KEYS}, "positions that are multiplied"), ({"dropout": Dropout(0.1, 0)}, "dropout")],
-    ids=["keys", "dropout"],
+    [
+        ({"terms": KEYS}, "positions that are multiplied"),
+        ({"dropout": Dropout(0.1, 0)}, "dropout"),
+        ({"mask": Window(1, 1) & Stricter()}, "a mask of somebody's own"),
+    ],
+    ids=["keys", "dropout", "somebody's mask"],
 )
 def test_what_flex_does_not_take_where_there_is_cuda(variant: dict[str, Any], objection: str) -> None:
-    assert choosing._objection("flex", Scoring(scale=1.0), device="cuda", packed=False) == ""
+    for mask in (None, ASKS, Causal()):
+        assert choosing._objection("flex", Scoring(scale=1.0, mask=mask), device="cuda", packed=False) == ""
     assert objection in choosing._objection("flex", Scoring(scale=1.0, **variant), device="cuda", packed=False)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from huiyan.attention import dropout
 from huiyan.attention.functional import attend
 from huiyan.attention.kernels import packed
 from huiyan.attention.masks import Causal, Global, Keys, Mask, Segments, Where, Window
@@ -314,6 +315,25 @@ def test_without_a_seed_torch_draws_one(packs: bool) -> None:
     assert not torch.equal(first, second)
 
 
+@pytest.mark.parametrize("seed", [None, 3])
+def test_dropout_is_drawn_on_the_cpu_whatever_the_default_device(seed: int | None) -> None:
+    """A seed, and the numbers of places, which stay from one call to the next."""
+    (q,) = draw((9, 2, 4))
+    options: dict[str, Any] = {"dropout": 0.5, "seed": seed, "lengths": torch.tensor([4, 5])}
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        expected = attend(q, q, q, **options)
+        torch.manual_seed(5)
+        dropout._places.cache_clear()
+        before = torch.get_default_device()
+        torch.set_default_device("meta")
+        try:
+            out = attend(q, q, q, **options)
+        finally:
+            torch.set_default_device(before)
+    torch.testing.assert_close(out, expected)
+
+
 def test_no_sequences_at_all() -> None:
     none = torch.zeros(0, dtype=torch.int64)
     empty = torch.zeros(0, 2, 4)
@@ -443,6 +463,19 @@ MISUSE: dict[str, tuple[type[Exception], str, tuple[Tensor, Tensor, Tensor], dic
         {"sinks": torch.zeros(2)},
     ),
     "half and whole": (ShapeError, "one floating dtype. Got torch.float16", (DENSE.half(), DENSE, DENSE), {}),
+    "a mask in a tensor": (
+        ConfigError,
+        r"mask option must be a mask, or None. Got a tensor, torch.bool \(5, 5\). Give Keys\(x\) .* or Where\(",
+        (DENSE, DENSE, DENSE),
+        {"mask": torch.ones(5, 5).bool()},
+    ),
+    "the class of a mask": (
+        ConfigError,
+        "Got the class Causal. Call it: Causal",
+        (PACKED, PACKED, PACKED),
+        {"mask": Causal, "lengths": LENGTHS},
+    ),
+    "the name of a mask": (ConfigError, "Got str. Give Causal", (DENSE, DENSE, DENSE), {"mask": "causal"}),
     "a rule of numbers": (
         ShapeError,
         "rule of Where must give a boolean tensor",

@@ -1,10 +1,12 @@
 """Masks as tables, and what they say of a block without looking: True lets attend."""
 
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from huiyan.attention.masks import Block, Causal, Global, Keys, Mask, Prefix, Sees, Segments, Span, Where, Window
 from huiyan.core.errors import ConfigError, ShapeError
@@ -184,3 +186,20 @@ def test_masks_of_numbers_are_values() -> None:
     assert Causal() & Window(1, 2) == Causal() & Window(1, 2)
     assert hash(Global([2, 1, 2])) == hash(Global((1, 2)))
     assert Window(1, 2) != Window(2, 1)
+
+
+@pytest.mark.parametrize(
+    ("mask", "n"), [(Keys(torch.ones(2, 90).bool()), 2 * 10), (Segments(torch.zeros(2, 90).long()), 2 * 10)], ids=str
+)
+def test_only_the_block_goes_to_the_device(mask: Mask, n: int) -> None:
+    moved: list[int] = []
+
+    class Moved(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.aten._to_copy.default:
+                moved.append(args[0].numel())
+            return func(*args, **(kwargs or {}))
+
+    with Moved():
+        mask.allowed(Block(Span(0, 10), Span(20, 30), 90, 90), torch.device("meta"))
+    assert moved and set(moved) == {n}

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from huiyan.attention import Causal, Keys, Plan, Where, Window, attend, functional, plan
 from huiyan.attention.footprint import Call, footprint
 from huiyan.attention.positions.alibi import Alibi
+from huiyan.attention.positions.disentangled import Disentangled, RelativeEmbeddings
 from huiyan.attention.positions.rotary import Rotary
 from huiyan.attention.positions.t5 import T5Bias
-from huiyan.attention.positions.xl import XLRelative
+from huiyan.attention.positions.xl import XLBiases, XLRelative
 from huiyan.core.errors import ConfigError
 
 MASKS: dict[str, Any] = {
@@ -116,6 +118,34 @@ def test_tables_of_a_position_are_not_made_to_be_counted() -> None:
     assert found.peak_memory_bytes > tables / 2
 
 
+@pytest.mark.parametrize(
+    ("own", "borrows"),
+    [
+        (lambda: XLRelative(512, 8), lambda: XLRelative(512, 8, biases=XLBiases(8, 64))),
+        (
+            lambda: Disentangled(512, 8, max_relative_positions=16),
+            lambda: Disentangled(
+                512,
+                8,
+                max_relative_positions=16,
+                embeddings=RelativeEmbeddings(32, 512, norm=nn.LayerNorm(512)),
+                key=nn.Linear(512, 512),
+                query=nn.Linear(512, 512),
+            ),
+        ),
+    ],
+    ids=["xl", "disentangled"],
+)
+def test_parts_of_a_position_may_be_borrowed_and_are_not_copied(
+    own: Callable[[], Any], borrows: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position = borrows()
+    before = {name: value.data_ptr() for name, value in position.state_dict(keep_vars=True).items()}
+    monkeypatch.setattr(nn.Parameter, "__deepcopy__", lambda *_: pytest.fail("a parameter was copied"))
+    assert plan(512, 8, 64, position=position) == plan(512, 8, 64, position=own())
+    assert {name: value.data_ptr() for name, value in position.state_dict(keep_vars=True).items()} == before
+
+
 def test_what_fits_is_judged_by_the_memory_given_and_advice_is_true() -> None:
     need = plan([512] * 8, 8, 64, training=True, memory_bytes=1 << 40)
     assert need.fits and need.advice == ()
@@ -152,6 +182,7 @@ def test_a_device_that_is_not_here_needs_its_memory_and_precision() -> None:
         ((8, 8, 64), {"memory_bytes": 0}, "The memory_bytes option must be above 0"),
         (([8, 9], 8, 64), {"packed": False}, "equal in a dense batch"),
         ((8, 8, 64), {"maks": Causal()}, "plan has no option 'maks'. Did you mean 'mask'"),
+        ((8, 8, 64), {"mask": Causal}, r"mask option must be a mask, or None. Got the class Causal. Call it"),
         ((8, 8, 64), {"position": "t5"}, "The position option must be Rotary"),
         ((8, 8, 64), {"precision": "fp64"}, "The precision option must be auto"),
         ((8, 8, 64), {"dropout": 1.0}, "The dropout option must be"),

@@ -26,3 +26,5 @@ def test_the_cpu_has_the_same_memory_whatever_is_taken() -> None:
 def test_a_device_that_is_not_here_says_what_to_do() -> None:
     with pytest.raises(ConfigError, match="'meta' is not known.*--memory GB"):
         total_memory_bytes("meta")
+    with pytest.raises(ConfigError, match="There is no device 'gpu'. Choose cpu, cuda, cuda:N or mps"):
+        total_memory_bytes("gpu")

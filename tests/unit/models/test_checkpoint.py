@@ -174,13 +174,40 @@ def test_pickled_weights(folder: Path, load: Callable[[Path], Any]) -> None:
 
 
 @both
-@pytest.mark.parametrize(("content", "message"), [("{", "is not JSON"), ("[]", "Got a list"), (None, "no config.json")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "is not JSON"), ("[]", "Got a list"), (None, "no config.json"), ("[" * 100_000, "nested too deeply")],
+    ids=["half", "list", "none", "deep"],
+)
 def test_a_broken_config(folder: Path, load: Callable[[Path], Any], content: str | None, message: str) -> None:
     (folder / "config.json").unlink()
     if content is not None:
         (folder / "config.json").write_text(content)
     with pytest.raises(SourceError, match=message):
         load(folder)
+
+
+@pytest.mark.parametrize("count", ["3", 1_000_000_000, 0, 2.0, True, None], ids=repr)
+def test_numbers_of_classes_that_cannot_be(folder: Path, count: Any) -> None:
+    change_config(folder, id2label=None, num_labels=count)
+    with pytest.raises(SourceError, match=rf"num_labels in .*config.json must be .* 1,000,000. Got {count!r}"):
+        load_classifier(folder)
+
+
+@both
+@pytest.mark.parametrize(
+    ("key", "value"), [("num_hidden_layers", 10**9), ("hidden_size", 2 * 10**6), ("pad_token_id", "0")]
+)
+def test_numbers_that_no_model_has(folder: Path, load: Callable[[Path], Any], key: str, value: Any) -> None:
+    change_config(folder, **{key: value})
+    with pytest.raises(SourceError, match=rf"config.json describes no model that can be built: .*Got {value!r}"):
+        load(folder)
+
+
+def test_a_padding_id_that_is_no_number_where_positions_hang_on_it(folder: Path) -> None:
+    change_config(folder, model_type="roberta", pad_token_id="1")
+    with pytest.raises(SourceError, match="pad_id option must be a row of the 20 words. Got '1'"):
+        load_classifier(folder)
 
 
 def test_class_names_that_are_not_numbered(folder: Path) -> None:
@@ -191,7 +218,9 @@ def test_class_names_that_are_not_numbered(folder: Path) -> None:
 
 def test_an_unknown_activation(folder: Path) -> None:
     change_config(folder, hidden_act="gelu_newer")
-    with pytest.raises(ConfigError, match="no activation 'gelu_newer'. Did you mean 'gelu_new'"):
+    with pytest.raises(
+        SourceError, match="describes no model that can be built: .*no activation 'gelu_newer'. Did you mean 'gelu_new'"
+    ):
         load_classifier(folder)
 
 

@@ -68,8 +68,17 @@ def test_positions_taken_by_the_offset_are_not_for_tokens() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"width": 0}, "width option must be a whole number of at least 1. Got 0"),
-        ({"n_layers": "12"}, "n_layers option must be a whole number of at least 1. Got '12'"),
+        ({"width": 0}, "width option must be a whole number from 1 to 1,000,000. Got 0"),
+        ({"n_layers": "12"}, "n_layers option must be a whole number from 1 to 1,000. Got '12'"),
+        ({"n_layers": True}, "n_layers option must be a whole number from 1 to 1,000. Got True"),
+        ({"n_layers": 1001}, "n_layers option must be a whole number from 1 to 1,000. Got 1001"),
+        ({"layers_per_group": 501}, "layers_per_group option must be small enough for 1,000 layers in all. Got 501"),
+        ({"n_heads": 10**5}, "n_heads option must be a whole number from 1 to 10,000"),
+        ({"feed_forward_width": 10**7}, "feed_forward_width option must be a whole number from 1 to 1,000,000"),
+        ({"vocab_size": 10**8}, "vocab_size option must be a whole number from 1 to 10,000,000"),
+        ({"n_positions": 10**8}, "n_positions option must be a whole number from 1 to 10,000,000"),
+        ({"n_types": "2"}, "n_types option must be a whole number from 0 to 10,000,000. Got '2'"),
+        ({"pad_id": "0"}, "pad_id option must be a row of the 20 words. Got '0'"),
         ({"n_heads": 3}, "n_heads option must be a divisor of the width, 8. Got 3"),
         ({"n_layer_groups": 3}, "n_layer_groups option must be at most n_layers, 2. Got 3"),
         ({"embedding_width": 4}, "embedding_width option must be the width, 8, without a projection. Got 4"),
@@ -91,5 +100,5 @@ def test_heads_that_cannot_be_are_refused() -> None:
         HeadConfig.from_dict({"pooling": "max"})
     with pytest.raises(ConfigError, match="dropout_before_dense option"):
         HeadConfig(dropout_before_dense=2)
-    with pytest.raises(ConfigError, match="n_classes option must be a whole number of at least 1. Got 0"):
+    with pytest.raises(ConfigError, match="n_classes option must be a whole number from 1 to 1,000,000. Got 0"):
         ClassifierConfig(encoder=EncoderConfig(**TINY), head=HeadConfig(), n_classes=0)

@@ -1,6 +1,7 @@
 """Model folders whose projections are of low rank: round trips, what they are called, and who refuses them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from huiyan.core.errors import ConfigError
+from huiyan.core.errors import SourceError
 from huiyan.core.packed import Packed
 from huiyan.models.checkpoint import build_classifier, load_classifier, save_classifier
 from huiyan.models.classifier import SequenceClassifier
@@ -85,8 +86,10 @@ def test_ranks_that_do_not_fit_the_model(tmp_path: Path) -> None:
     for ranks, message in (
         ({"stack.layers.7.attention.query": 3}, "no full projection 'stack.layers.7.attention.query'"),
         ({"stack.layers.0.attention.query": 9}, "from 1 to the smaller width, 8. Got 9"),
+        (None, "ranks option must be a rank of at least 1 for each projection"),
+        ({"stack.layers.0.attention.query": "3"}, "ranks option must be a rank of at least 1 for each projection"),
         ("all", "ranks option must be a rank of at least 1 for each projection"),
     ):
         path.write_text(json.dumps(values | {"huiyan": values["huiyan"] | {"ranks": ranks}}))
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises(SourceError, match=rf"{re.escape(str(path))} describes no model .*{message}"):
             load_classifier(tmp_path)

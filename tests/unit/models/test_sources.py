@@ -259,7 +259,7 @@ def test_a_family_we_do_not_read_is_refused_before_its_weights_come(mirror: list
 
 @pytest.mark.parametrize(
     ("config", "said"),
-    [(b"{", "cannot be read"), (b"[]", "must hold a mapping. Got list"), (b"\xff\xfe{", "cannot be read")],
+    [(b"{", "is not JSON"), (b"[]", "must hold an object. Got a list"), (b"\xff\xfe{", "is not JSON")],
 )
 def test_a_config_that_is_none(checkpoint: Path, config: bytes, said: str) -> None:
     (checkpoint / "config.json").write_bytes(config)

@@ -50,9 +50,10 @@ def test_a_broken_file(content: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        ("[", "is not an index"),
-        ("[]", "is not an index"),
+        ("[", "is not JSON"),
+        ("[]", "must hold an object. Got a list"),
         ('{"weight_map": 3}', "is not an index"),
+        ("{}", "is not an index"),
         ('{"weight_map": {"a": "../model.safetensors"}}', "names '../model.safetensors', which is not"),
         ('{"weight_map": {"a": "/etc/passwd"}}', "names '/etc/passwd'"),
         ('{"weight_map": {"a": "model.bin"}}', "names 'model.bin'"),

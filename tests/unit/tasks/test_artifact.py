@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from huiyan.core.errors import ArtifactError, ConfigError, OutputError, WeightsError
 from huiyan.models.early_exit import fresh_exits
@@ -107,7 +108,7 @@ def test_unknown_and_missing_keys_are_refused(copied_run: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "1"}', "\x00\xff"])
 def test_a_broken_manifest_is_an_error(copied_run: Path, content: str) -> None:
     (copied_run / "huiyan.json").write_text(content, encoding="utf-8")
-    with pytest.raises(ArtifactError, match=r"damaged|does not say its format"):
+    with pytest.raises(ArtifactError, match=r"huiyan.json (is not JSON|must hold an object|does not say its format)"):
         Artifact.load(copied_run)
 
 
@@ -261,3 +262,15 @@ def test_exits_and_manifest_must_belong_together(with_exits: Path) -> None:
     (with_exits / "exits.safetensors").unlink()
     with pytest.raises(WeightsError, match="cannot be read as safetensors"):
         Artifact.load(with_exits)
+
+
+def test_exits_and_weights_must_belong_together(tiny_run: Path, with_exits: Path) -> None:
+    weights = load_file(with_exits / "model.safetensors")
+    save_file({name: tensor * 0.5 for name, tensor in weights.items()}, with_exits / "model.safetensors")
+    with pytest.raises(ArtifactError, match=r"trained on other weights than its model.safetensors. Train again with"):
+        Artifact.load(with_exits)
+    values = json.loads((with_exits / "huiyan.json").read_text(encoding="utf-8"))
+    del values["early_exit"]  # the way that the error names
+    (with_exits / "huiyan.json").write_text(json.dumps(values), encoding="utf-8")
+    plain, texts = Artifact.load(with_exits), mixed_texts(5)
+    assert plain.exits is None and not np.allclose(plain.logits(texts), Artifact.load(tiny_run).logits(texts))

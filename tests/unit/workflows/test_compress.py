@@ -235,6 +235,10 @@ def test_a_table_too_small_for_halves(tiny_run: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must have rows for two halves. Got 1 that can be used"):
         compress(tiny_run, str(tmp_path / "t.csv"), out=tmp_path / "o", say=said.append)
     assert any("set aside 1 rows: label not among the training rows" in line for line in said)
+    (tmp_path / "t.csv").write_text("review,sentiment\n" + "the good dress,positive\n" * 6)
+    with pytest.raises(DataError, match=r"No row is left for the .* Give a larger table") as caught:
+        compress(tiny_run, str(tmp_path / "t.csv"), out=tmp_path / "o", say=silent)
+    assert "--" not in str(caught.value)
 
 
 def test_a_place_that_is_taken(tiny_run: Path, table: str, tmp_path: Path) -> None:
@@ -259,6 +263,26 @@ def test_overwriting_replaces_a_run_and_a_failure_brings_it_back(tiny_run: Path,
     assert (out / "model.safetensors").read_bytes() == first
     compress(tiny_run, table, CompressConfig(rank=4), out=out, overwrite=True, device="cpu", say=silent)
     assert set(Artifact.load(out).model.config.encoder.ranks.values()) == {4}
+
+
+def test_an_interruption_leaves_what_was_there(tiny_run: Path, table: str, tmp_path: Path) -> None:
+    """Nothing where nothing was, and with --overwrite the whole old run, though the new model is saved by then."""
+
+    def interrupt(line: str) -> None:
+        if line.startswith("comparing both"):
+            raise KeyboardInterrupt
+
+    out, before = tmp_path / "o", set(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        compress(tiny_run, table, CompressConfig(rank=8), out=out, device="cpu", say=interrupt)
+    assert set(tmp_path.iterdir()) == before
+    compress(tiny_run, table, CompressConfig(rank=8), out=out, device="cpu", say=silent)
+    kept = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(KeyboardInterrupt):
+        compress(tiny_run, table, CompressConfig(rank=4), out=out, overwrite=True, device="cpu", say=interrupt)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == kept
+    assert set(tmp_path.iterdir()) == before | {out}
+    assert ".o.new" not in (out / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_folder_beside_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

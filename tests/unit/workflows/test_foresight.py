@@ -102,6 +102,10 @@ def test_errors_say_what_to_do(config_only: str, tmp_path: Path) -> None:
         foresee(config_only, [0])
     with pytest.raises(ConfigError, match="The batch_tokens option must be at least 1"):
         foresee(config_only, [8], batch_tokens=0)
+    with pytest.raises(ConfigError, match="batch_tokens option must be small enough for at most 100,000 texts"):
+        foresee(config_only, [1], batch_tokens=10**12)
+    with pytest.raises(ConfigError, match="There is no device 'gpu'"):
+        foresee(config_only, [8], device="gpu", memory_bytes=10**9)
     with pytest.raises(SourceError, match="no model 'nothing-here'"):
         foresee("nothing-here", [8])
     (tmp_path / "config.json").unlink()

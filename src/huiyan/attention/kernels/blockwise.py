@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from huiyan.attention.dropout import TILE
+from huiyan.attention.kernels.seen import seen_columns
 from huiyan.attention.kernels.tiles import BITS, Tile, Workspace, computed, folded, unit
-from huiyan.attention.masks import Block, Causal, Sees, Span, Window
+from huiyan.attention.masks import Block, Causal, Span, Window
 from huiyan.attention.scoring import Scoring
 
 # Scores in one tile, over all its heads. On a CPU what its nearest large cache holds (2 MB in float32); an accelerator
@@ -122,10 +123,12 @@ def _tiles(
     rows: Span, n_queries: int, n_keys: int, size: int, chunk: _Chunk, scoring: Scoring, space: Workspace
 ) -> Iterator[Tile]:
     """The tiles of some rows in which anything is seen."""
-    for columns in Span(0, n_keys).blocks(size):
-        block = Block(rows, columns, n_queries, n_keys)
-        if scoring.mask is None or scoring.mask.sees(block) is not Sees.NONE:
-            yield Tile(block, chunk.sequences, chunk.heads, scoring, space)
+    if scoring.mask is None:
+        seen = Span(0, n_keys).blocks(size)
+    else:
+        seen = (columns for columns, _ in seen_columns(scoring.mask, rows, n_queries, n_keys, size))
+    for columns in seen:
+        yield Tile(Block(rows, columns, n_queries, n_keys), chunk.sequences, chunk.heads, scoring, space)
 
 
 def _computed(*tensors: Tensor) -> list[Tensor]:
@@ -188,8 +191,9 @@ def _forward_rows(
         largest = larger
     share = 1.0 if scoring.dropout is None else scoring.dropout.keep_share
     lse = (largest + total.log2()).squeeze(-1).div_(BITS)
-    # A row's total is at least 1, from its largest score, unless it sees nothing.
-    return out.div_(total.clamp_min(torch.finfo(q.dtype).tiny).mul_(share)), lse
+    # A row's total is at least 1, from its largest score, unless it sees nothing. The smallest number comes last: a
+    # share of it would be 0 where the processor flushes what is smaller.
+    return out.div_(total.mul_(share).clamp_min_(torch.finfo(q.dtype).tiny)), lse
 
 
 def backward(

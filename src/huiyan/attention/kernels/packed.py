@@ -3,7 +3,7 @@
 A query sees the keys of its own sequence only. On the CPU, neighbours of equal length form a *run*, which is a dense
 batch by a mere view, so that a batch sorted by length costs a handful of fused calls and no padding is ever computed
 (one block-diagonal mask over the whole row would be some 20 times slower). On an accelerator, where many small
-launches are what costs, the batch is padded for this one call.
+launches are what costs, the batch is padded for this one call, unless nearly all of it would be padding.
 
 To ``torch.compile`` all this is one opaque operator, ``huiyan::attend_packed``: lengths are data to it, so that a batch
 of other lengths does not compile again. Masks come as a text of numbers, positions as their tables.
@@ -19,8 +19,9 @@ from torch import Tensor
 
 from huiyan.attention.dropout import Dropout
 from huiyan.attention.kernels import blockwise
-from huiyan.attention.kernels.padded import attend_padded
+from huiyan.attention.kernels.padded import MOST_PADDED, attend_padded
 from huiyan.attention.kernels.runs import Run, attend_by_runs, runs
+from huiyan.attention.kernels.sdpa import SHORT
 from huiyan.attention.mask_text import mask_as_text, mask_from_text
 from huiyan.attention.masks import Causal, Where
 from huiyan.attention.positions.relative import RelativeTerms
@@ -44,7 +45,8 @@ def attend_packed(
     terms = scoring.terms or RelativeTerms(lowest=0)
     p, seed = (0.0, 0) if scoring.dropout is None else (scoring.dropout.p, scoring.dropout.seed)
     if not isinstance(seed, Tensor):
-        seed = torch.tensor((seed + (1 << 63)) % (1 << 64) - (1 << 63))  # the same 64 bits, as a signed number
+        signed = (seed + (1 << 63)) % (1 << 64) - (1 << 63)  # the same 64 bits
+        seed = torch.tensor(signed, device="cpu")
     tables = (terms.bias, terms.keys, terms.queries, terms.values, scoring.sinks)
     mask = mask_as_text(scoring.mask)
     out, _ = _operator(q, k, v, lengths, key_lengths, *tables, seed, terms.lowest, scoring.scale, scoring.soft_cap, p, mask)  # noqa: E501 # fmt: skip
@@ -83,7 +85,7 @@ def _operator(  # noqa: PLR0913, PLR0917 - an operator takes tensors and numbers
         ), lse.zero_().squeeze(-1)
     for run in runs(lengths, key_lengths):
         own, own_q, own_k, own_v = run.scoring(scoring), run.queries(q), run.keys(k), run.keys(v)
-        if _is_flash(own, run):
+        if _is_flash(q, own, run):
             result, own_lse = _flash(own_q, own_k, own_v, 0.0, own.mask is not None, scale=own.scale)
         else:
             result, own_lse = blockwise.forward(own_q, own_k, own_v, own)
@@ -133,19 +135,20 @@ def _backward_operator(  # noqa: PLR0913, PLR0917 - as above
             leaves = [x.detach().requires_grad_() for x in (q, k, v)]
             result = attend_padded(leaves[0], leaves[1], leaves[2], again, lengths=lengths, key_lengths=key_lengths)
         leaves += [x for x in own if x is not None and x.requires_grad]
-        return list(torch.autograd.grad(result, leaves, d_out, materialize_grads=True))
+        # Laid out as the fake operator says, whatever the layout of the tables.
+        return [x.contiguous() for x in torch.autograd.grad(result, leaves, d_out, materialize_grads=True)]
     d_q, d_k, d_v = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
     d_tables = [
-        torch.zeros_like(x, dtype=lse.dtype) if x is not None and wish else None
+        torch.zeros_like(x, dtype=lse.dtype, memory_format=torch.contiguous_format) if x is not None and wish else None
         for x, wish in zip(tables, wanted, strict=True)
     ]
     for run in runs(lengths, key_lengths):
         own = run.scoring(scoring)
         own_q, own_k, own_v = run.queries(q), run.keys(k), run.keys(v)
         own_d_out, own_out, own_lse = (run.queries(x) for x in (d_out, out, lse[..., None]))
-        if _is_flash(own, run):
-            # In float32: torch's backward pass in half precision takes three times as long on a CPU.
-            qkv_out = (x.to(lse.dtype) for x in (own_d_out, own_q, own_k, own_v, own_out))
+        if _is_flash(q, own, run):
+            dtype = lse.dtype if run.n_keys <= SHORT else q.dtype
+            qkv_out = (x.to(dtype) for x in (own_d_out, own_q, own_k, own_v, own_out))
             gradients = _flash_backward(*qkv_out, own_lse[..., 0], 0.0, own.mask is not None, scale=own.scale)
         else:
             *gradients, own_tables = blockwise.backward(
@@ -229,9 +232,11 @@ def _seven(of_five: Sequence[bool]) -> list[bool]:
     return [*of_five[:4], False, False, of_five[-1]]
 
 
-def _is_flash(scoring: Scoring, run: Run) -> bool:
+def _is_flash(q: Tensor, scoring: Scoring, run: Run) -> bool:
+    """Whether torch's fused kernel takes a run: the one that gives the log-sum-exp is for the CPU."""
     return (
-        scoring.is_plain
+        q.device.type == "cpu"
+        and scoring.is_plain
         and run.n_queries > 0
         and run.n_keys > 0
         and (scoring.mask is None or (isinstance(scoring.mask, Causal) and run.n_queries == run.n_keys))
@@ -239,6 +244,9 @@ def _is_flash(scoring: Scoring, run: Run) -> bool:
 
 
 def _is_padded(q: Tensor, scoring: Scoring, lengths: Tensor, key_lengths: Tensor) -> bool:
-    """Whether the batch is padded: on an accelerator, where padding on the right moves no position."""
+    """Whether the batch is padded: on an accelerator, where that moves no position and most of it is no padding."""
+    if q.device.type == "cpu" or len(lengths) == 0:
+        return False
     moves = scoring.mask is not None or scoring.terms is not None
-    return q.device.type != "cpu" and len(lengths) > 0 and (not moves or torch.equal(lengths, key_lengths))
+    full = all(len(x) * int(x.max()) <= MOST_PADDED * int(x.sum()) for x in (lengths, key_lengths))
+    return full and (not moves or torch.equal(lengths, key_lengths))

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from huiyan.attention.kernels.tiles import per_head
 from huiyan.attention.masks import Block, Causal
 from huiyan.attention.oracle import attend_by_formula
 from huiyan.attention.scoring import Scoring
@@ -34,6 +35,9 @@ def attend_dense(
     if mask is None or (isinstance(mask, Causal) and n_queries == n_keys):
         return scaled_dot_product_attention(q, k, v, is_causal=mask is not None, scale=scale, enable_gqa=grouped)
 
+    if grouped and q.device.type != "cpu":
+        # Beside a mask the fused kernels of CUDA take no grouped heads, and what torch takes instead holds the map.
+        k, v, grouped = per_head(k, q.shape[1]), per_head(v, q.shape[1]), False
     allowed = mask.allowed(Block.whole(n_queries, n_keys), q.device)
     if isinstance(mask, Causal) and n_queries < n_keys:  # every row sees something
         return scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=scale, enable_gqa=grouped)

@@ -49,7 +49,7 @@ class Disentangled(ScorePosition):
     | ``max_relative_positions`` (or ``position_buckets``) | k | |
     | ``scale`` | 1/√(3d) | |
 
-    Pass ``scale=position.scale`` to ``attend``.
+    ``attend`` takes ``position.scale`` where it is given no other.
 
     Source: He et al. 2021, eq. 2–4. Differs: the last term takes row δ(i, j), as the published code, `transformers` and
     so every checkpoint do; eq. 4 has δ(j, i). The projections have a bias, as DeBERTa-v2 (v1's key projection has none:

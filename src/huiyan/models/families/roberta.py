@@ -1,5 +1,7 @@
 """RoBERTa: BERT's network with positions that begin after the padding id. Source: Liu et al. 2019."""
 
+from dataclasses import replace
+
 from huiyan.models.config import EncoderConfig, HeadConfig
 from huiyan.models.families import bert
 from huiyan.models.families.family import CheckpointConfig, Family, KeyTable
@@ -12,8 +14,8 @@ def read_encoder(values: CheckpointConfig) -> EncoderConfig:
 
     Source: fairseq's ``make_positions``, which counts from there so that padding has a position of its own.
     """
-    found = bert.encoder_values(values, _KEYS)
-    return EncoderConfig(position_offset=found["pad_id"] + 1, **found)
+    encoder = EncoderConfig(**bert.encoder_values(values, _KEYS))
+    return replace(encoder, position_offset=encoder.pad_id + 1)
 
 
 def read_head(values: CheckpointConfig) -> HeadConfig:

@@ -10,8 +10,9 @@ from torch import Tensor
 from huiyan.attention.dropout import Dropout
 from huiyan.attention.kernels import blockwise
 from huiyan.attention.kernels.blockwise import attend_blockwise, blocks_for
+from huiyan.attention.kernels.seen import seen_columns
 from huiyan.attention.kernels.tiles import Tile
-from huiyan.attention.masks import Causal, Global, Keys, Mask, Prefix, Segments, Where, Window
+from huiyan.attention.masks import Block, Causal, Global, Keys, Mask, Prefix, Sees, Segments, Span, Where, Window
 from huiyan.attention.oracle import attend_by_formula
 from huiyan.attention.positions.relative import RelativeTerms
 from huiyan.attention.scoring import Scoring
@@ -201,3 +202,55 @@ def test_a_sink_of_minus_infinity_is_none() -> None:
     mask = ~Prefix(64)
     out = attend_blockwise(q, k, v, Scoring(scale=0.5, mask=mask, sinks=no_sinks), block_size=64)
     torch.testing.assert_close(out, attend_blockwise(q, k, v, Scoring(scale=0.5, mask=mask)))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        Causal(),
+        Window(3, 40),
+        Prefix(70),
+        ~Window(90, 10),
+        Window(2, 2) | Global([0, 150]),
+        Keys(torch.arange(333) % 200 > torch.tensor([[90], [150]])),
+        Segments(torch.arange(200) // 50, torch.arange(333) // 70) & ~Prefix(16),
+        Where(lambda row, column: column < row),
+    ],
+    ids=str,
+)
+def test_wide_questions_find_the_blocks_that_narrow_ones_find(mask: Mask) -> None:
+    for size in (16, 64, 1000):
+        for rows in Span(0, 200).blocks(64):
+            blocks = {columns: mask.sees(Block(rows, columns, 200, 333)) for columns in Span(0, 333).blocks(size)}
+            expected = [(columns, sees) for columns, sees in blocks.items() if sees is not Sees.NONE]
+            assert list(seen_columns(mask, rows, 200, 333, size)) == expected
+    assert list(seen_columns(mask, Span(0, 64), 200, 0, 16)) == []
+
+
+def test_questions_about_a_window_grow_as_n_log_n(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is skipped must cost next to nothing: every block asked by itself would be 16 times as many each time."""
+    counts: list[int] = []
+    sees = Window.sees
+
+    def counted(self: Window, block: Block) -> Sees:
+        counts[-1] += 1
+        return sees(self, block)
+
+    monkeypatch.setattr(Window, "sees", counted)
+    for n in (4096, 16_384):
+        counts.append(0)
+        for rows in Span(0, n).blocks(64):
+            list(seen_columns(Window(64, 64), rows, n, n, 64))
+    assert counts[0] <= 64 * 2 * 4 * 6 and counts[1] <= 256 * 2 * 4 * 8
+
+
+def test_a_blind_row_is_0_where_tiny_numbers_are_flushed() -> None:
+    """A share of the smallest number, by which such a row is divided, is no number there."""
+    x = torch.randn(1, 1, 8, 4)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor flushes nothing")
+    try:
+        out = attend_blockwise(x, x, x, Scoring(scale=1.0, mask=Prefix(0), dropout=Dropout(0.5, 0)))
+    finally:
+        torch.set_flush_denormal(False)
+    assert torch.equal(out, torch.zeros_like(x))

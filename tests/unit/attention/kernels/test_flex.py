@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from huiyan.attention.kernels.flex import attend_flex
-from huiyan.attention.masks import Block, Causal, Global, Keys, Mask, Prefix, Segments, Where, Window
+from huiyan.attention.kernels.flex import attend_flex, block_mask_of
+from huiyan.attention.masks import Block, Causal, Global, Keys, Mask, Prefix, Segments, Span, Where, Window
 from huiyan.attention.oracle import attend_by_formula
 from huiyan.attention.positions.relative import RelativeTerms
 from huiyan.attention.scoring import Scoring
@@ -70,3 +72,75 @@ def test_a_mask_of_somebodys_own_is_named() -> None:
     q, k, v = draw(2, 2)
     with pytest.raises(ConfigError, match=r"'flex' does not know the mask Stricter. Write it with Where\(rule\)"):
         attend_flex(q, k, v, Scoring(scale=1.0, mask=~Stricter()), compiled=False)
+
+
+N, N_KEYS = 300, 520  # neither is a number of whole blocks
+LONG_MASKS: dict[str, Mask] = {
+    "causal": Causal(),
+    "window": Window(130, 3),
+    "prefix": Causal() | Prefix(256),
+    "global": Window(1, 1) | Global([0, 400]),
+    "keys": Keys(torch.arange(N_KEYS) < torch.tensor([[130], [512]])),
+    "segments": Segments(torch.arange(N)[None] // torch.tensor([[128], [100]]), torch.arange(N_KEYS) // 128),
+    "not": ~(Causal() & Window(140, 0)),
+    "both": Causal() & Keys(torch.arange(N_KEYS) >= torch.tensor([[256], [0]])),
+}
+
+
+def tables(mask: BlockMask) -> tuple[Tensor, Tensor]:
+    """Blocks `2 r c` whose rule is asked, and those that are seen whole, as the kernel will read them."""
+    found = []
+    for counts, numbers in ((mask.kv_num_blocks, mask.kv_indices), (mask.full_kv_num_blocks, mask.full_kv_indices)):
+        assert counts is not None and numbers is not None and counts.dtype == numbers.dtype == torch.int32
+        table = torch.zeros(numbers.shape, dtype=torch.bool)
+        ahead = torch.arange(numbers.shape[-1]) < counts[..., None]
+        found.append(table.scatter_(-1, numbers.long(), ahead)[:, 0].expand(2, -1, -1))
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("mask", LONG_MASKS.values(), ids=LONG_MASKS)
+def test_blocks_are_those_that_torch_finds_in_the_whole_map(mask: Mask) -> None:
+    found = block_mask_of(mask, N, N_KEYS, torch.device("cpu"))
+    theirs = create_block_mask(found.mask_mod, 2, None, N, N_KEYS, device="cpu")
+    for own, expected in zip(tables(found), tables(theirs), strict=True):
+        assert torch.equal(own, expected)
+    assert found.seq_lengths == (N, N_KEYS) and found.BLOCK_SIZE == (128, 128)
+
+
+def test_a_rule_in_python_is_asked_in_every_block() -> None:
+    asked, whole = tables(block_mask_of(Where(lambda row, column: column <= row), N, N_KEYS, torch.device("cpu")))
+    assert asked.all() and not whole.any()
+
+
+@pytest.mark.parametrize("mask", LONG_MASKS.values(), ids=LONG_MASKS)
+def test_the_map_is_never_written_out(mask: Mask, monkeypatch: pytest.MonkeyPatch) -> None:
+    largest: list[int] = []
+
+    class Sized(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            largest.extend(x.numel() for x in torch.utils._pytree.tree_leaves(out) if isinstance(x, Tensor))
+            return out
+
+    monkeypatch.setattr(type(mask), "allowed", lambda *_: pytest.fail("a mask was written out"))
+    with Sized():
+        block_mask_of(mask, N, N_KEYS, torch.device("cpu"))
+    assert 0 < max(largest) <= 2 * 5 * 128  # the keys of two sequences, in whole blocks
+
+
+def test_questions_grow_with_the_rows_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A causal map of 16 and of 64 rows of blocks: n log n, where all blocks are 16 times as many."""
+    counts = []
+    for n in (2048, 8192):
+        asked: list[Span] = []
+        sees = Causal.sees
+
+        def noted(self: Causal, block: Block, asked: list[Span] = asked, sees: Any = sees) -> Any:
+            asked.append(block.columns)
+            return sees(self, block)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Causal, "sees", noted)
+            block_mask_of(Causal(), n, n, torch.device("cpu"))
+        counts.append(len(asked))
+    assert counts[1] < 8 * counts[0]

@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from huiyan.attention.dropout import Dropout
 from huiyan.attention.kernels import packed
 from huiyan.attention.kernels.packed import attend_packed
+from huiyan.attention.kernels.runs import runs
 from huiyan.attention.masks import Causal, Global, Mask, Where, Window
 from huiyan.attention.oracle import attend_each_by_formula
 from huiyan.attention.positions.relative import RelativeTerms
@@ -136,3 +138,41 @@ def test_lengths_are_read_by_the_operator_too() -> None:
     wrong = {"lengths": torch.tensor([3, 4]), "key_lengths": torch.tensor([3, 3])}
     with pytest.raises(ValueError, match="lengths must be at least 0 and add up to the 6 tokens of q"):
         attend_packed(q, k, v, Scoring(scale=1.0), **wrong)
+
+
+def test_only_a_cpu_has_the_fused_kernel_that_runs_take() -> None:
+    (run,) = runs(torch.tensor([3]), torch.tensor([3]))
+    plain = Scoring(scale=1.0, mask=Causal())
+    assert packed._is_flash(torch.zeros(0), plain, run)
+    assert not packed._is_flash(torch.zeros(0, device="meta"), plain, run)
+
+
+@pytest.mark.parametrize("way", ["runs", "padded"])
+def test_gradients_of_tables_lie_as_the_fake_operator_says(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "padded":
+        monkeypatch.setattr(packed, "_is_padded", lambda *_: True)
+    leaves, sizes = tokens([4, 1], [4, 1])
+    *tables, sinks = (x.mT if x.dim() > 1 else x for x in draw((9, H), (1, D, 9), (H, D, 9), (1, D, 9), (H,)))
+    assert not any(x.is_contiguous() for x in tables)
+    numbers = (torch.tensor(3), -4, 0.3, None, 0.0, "null")
+    with torch.no_grad():
+        out, lse = packed._operator(*leaves, *sizes.values(), *tables, sinks, *numbers)
+        args = (torch.ones_like(out), *leaves, out, lse, *sizes.values(), *tables, sinks, *numbers, [True] * 5)
+        given = packed._backward_operator(*args)
+        with FakeTensorMode() as mode:
+            faked = [mode.from_tensor(x) if isinstance(x, Tensor) else x for x in args]
+            foreseen = packed._backward_operator(*faked)
+    assert [x.shape for x in given] == [x.shape for x in foreseen]
+    assert all(x.is_contiguous() for x in (*given, *foreseen)) and len(given) == 8
+
+
+def test_a_batch_that_would_be_nearly_all_padding_is_not_padded() -> None:
+    meta, plain = torch.zeros(0, device="meta"), Scoring(scale=1.0)
+
+    def is_padded(lengths: list[int], key_lengths: list[int]) -> bool:
+        return packed._is_padded(meta, plain, torch.tensor(lengths), torch.tensor(key_lengths))
+
+    assert is_padded([8, 0, 0, 0], [8, 0, 0, 0])  # four places for each token
+    assert not is_padded([8, 0, 0, 0, 0], [8, 0, 0, 0, 0])
+    assert not is_padded([1, 1, 1, 1, 1], [8, 0, 0, 0, 0])
+    assert not is_padded([1000, *[1] * 99], [1000, *[1] * 99])

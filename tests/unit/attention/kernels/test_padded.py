@@ -51,18 +51,70 @@ def test_without_mask_and_position_keys_may_be_others_in_number() -> None:
         torch.testing.assert_close(derived(attend_padded, leaves, scoring, sizes), expected, atol=1e-11, rtol=1e-11)
 
 
-@pytest.mark.parametrize("mask", [None, Causal()], ids=["no mask", "causal"])
-def test_one_call_whatever_the_lengths(mask: Mask | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[tuple[int, ...], list[list[bool]]]] = []
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, ...], Mask | None]]:
+    """Which dense kernel is called, with queries of what shape and which mask."""
+    seen: list[tuple[str, tuple[int, ...], Mask | None]] = []
+    for name in ("attend_dense", "attend_blockwise"):
 
-    def spy(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> Tensor:
-        (hidden,) = (part for part in scoring.mask.parts() if isinstance(part, Keys))  # pyright: ignore[reportOptionalMemberAccess]
-        calls.append((tuple(q.shape), hidden.keys.tolist()))
-        return q
+        def spy(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, name: str = name) -> Tensor:
+            seen.append((name, tuple(q.shape), scoring.mask))
+            return q
 
-    monkeypatch.setattr(padded, "attend_dense", spy)
-    leaves = draw(6, 6)
-    sizes = {"lengths": torch.tensor([1, 3, 2]), "key_lengths": torch.tensor([1, 3, 2])}
-    out = attend_padded(*leaves, Scoring(scale=1.0, mask=mask), **sizes)
-    assert calls == [((3, 4, 3, 6), [[True, False, False], [True, True, True], [True, True, False]])]
-    assert torch.equal(out, leaves[0])
+        monkeypatch.setattr(padded, name, spy)
+    return seen
+
+
+Calls = list[tuple[str, tuple[int, ...], Mask | None]]
+
+
+def attend_lengths(lengths: list[int], mask: Mask | None = None) -> None:
+    leaves = draw(sum(lengths), sum(lengths))
+    sizes = {"lengths": torch.tensor(lengths), "key_lengths": torch.tensor(lengths)}
+    assert torch.equal(attend_padded(*leaves, Scoring(scale=1.0, mask=mask), **sizes), leaves[0])
+
+
+def test_one_call_whatever_the_lengths(calls: Calls) -> None:
+    attend_lengths([1, 3, 2])
+    ((name, shape, mask),) = calls
+    assert (name, shape) == ("attend_dense", (3, 4, 3, 6)) and isinstance(mask, Keys)
+    assert mask.keys.tolist() == [[True, False, False], [True, True, True], [True, True, False]]
+
+
+@pytest.mark.parametrize("mask", [None, Causal(), Window(1, 1)], ids=str)
+def test_equal_lengths_need_no_hiding(mask: Mask | None, calls: Calls) -> None:
+    attend_lengths([3, 3], mask)
+    assert calls == [("attend_dense", (2, 4, 3, 6), mask)]
+
+
+def test_a_causal_mask_hides_the_padding(calls: Calls) -> None:
+    """It comes after every token: no mask of pairs is written out."""
+    attend_lengths([1, 3, 2], Causal())
+    assert calls == [("attend_dense", (3, 4, 3, 6), Causal())]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "mask", "kernel"),
+    [
+        ([5, 4], None, "attend_dense"),  # one row of keys for each sequence
+        ([5, 4], Causal(), "attend_dense"),
+        ([5, 5], Window(1, 1), "attend_dense"),  # 25 pairs, the same for both
+        ([5, 4], Window(1, 1), "attend_blockwise"),  # 50
+        ([6, 6], Window(1, 1), "attend_blockwise"),  # 36
+    ],
+    ids=str,
+)
+def test_a_large_mask_is_not_written_out(
+    lengths: list[int], mask: Mask | None, kernel: str, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(padded, "LARGEST_MASK", 30)
+    attend_lengths(lengths, mask)
+    assert calls[0][0] == kernel
+
+
+def test_lengths_are_counted_on_the_cpu_whatever_the_default_device() -> None:
+    leaves, lengths = draw(4, 4), torch.tensor([3, 1])
+    expected = attend_padded(*leaves, Scoring(scale=1.0), lengths=lengths, key_lengths=lengths)
+    with torch.device("meta"):
+        out = attend_padded(*leaves, Scoring(scale=1.0), lengths=lengths, key_lengths=lengths)
+    torch.testing.assert_close(out, expected)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from huiyan.attention.kernels import sdpa
-from huiyan.attention.masks import Block, Causal, Keys, Mask
+from huiyan.attention.masks import Block, Causal, Keys, Mask, Window
 from huiyan.attention.scoring import Scoring
 
 
@@ -51,3 +51,29 @@ def test_no_tensor_is_made_for_the_plain_causal_mask(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Causal, "allowed", lambda *_: pytest.fail("a mask of q × k was made"))
     x = torch.randn(1, 1, 4, 8)
     assert sdpa.attend_dense(x, x, x, Scoring(scale=1.0, mask=Causal())).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("device", "mask", "heads", "grouped"),
+    [
+        ("meta", Window(1, 1), 4, False),
+        ("meta", Causal(), 2, True),
+        ("meta", None, 2, True),
+        ("cpu", Window(1, 1), 2, True),
+    ],
+    ids=str,
+)
+def test_grouped_heads_are_repeated_beside_a_mask_off_the_cpu(
+    device: str, mask: Mask | None, heads: int, grouped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The meta device stands in for a GPU: what is shown is what the fused kernel is asked for."""
+    asked: list[tuple[int, int, bool]] = []
+
+    def spy(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, enable_gqa: bool, **_: object) -> torch.Tensor:
+        asked.append((k.shape[1], v.shape[1], enable_gqa))
+        return q
+
+    monkeypatch.setattr(sdpa, "scaled_dot_product_attention", spy)
+    q, k = (torch.zeros(2, n, 5, 8, device=device) for n in (4, 2))
+    sdpa.attend_dense(q, k, k, Scoring(scale=1.0, mask=mask))
+    assert asked == [(heads, heads, grouped)]
