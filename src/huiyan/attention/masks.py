@@ -241,8 +241,9 @@ class Global(Mask):
 
     positions: tuple[int, ...]
 
-    def __init__(self, positions: Sequence[int]) -> None:
-        unique = tuple(sorted({int(position) for position in positions}))
+    def __init__(self, positions: Sequence[int] | int) -> None:
+        given = [positions] if isinstance(positions, int) else positions
+        unique = tuple(sorted({int(position) for position in given}))
         require(bool(unique) and unique[0] >= 0, "positions", "positions of tokens, each at least 0", positions)
         object.__setattr__(self, "positions", unique)
 

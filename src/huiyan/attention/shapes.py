@@ -39,6 +39,11 @@ def check_lengths(lengths: Tensor, *, name: str) -> None:
     Raises:
         ShapeError: they are not int64 on the CPU.
     """
+    if not isinstance(lengths, Tensor):
+        raise ShapeError(
+            f"{name} must be a tensor, one int64 number a sequence. Got {type(lengths).__name__}.",
+            hint=f"Write torch.tensor({name}).",
+        )
     if lengths.dim() != 1 or lengths.dtype != torch.int64 or lengths.device.type != "cpu":
         raise ShapeError(
             f"{name} must be one int64 number a sequence, `b`, on the CPU. "

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType] - PathLike is left open there
 from torch import Tensor
 
+from huiyan.attention.approximate.swap import ApproximateSelfAttention
 from huiyan.core.config import require
 from huiyan.core.errors import ConfigError, SourceError
 from huiyan.core.files import atomic_path, write_json
@@ -42,6 +43,7 @@ def build_classifier(folder: Path, *, n_classes: int, pooling: str = "family", s
         WeightsError: weights are missing, left over, of another shape, or not in safetensors.
         ConfigError: ``pooling`` is not one we know.
     """
+    folder = Path(folder)
     values = read_config(folder)
     family = family_of(values)
     head = family.read_head(values) if pooling == "family" else _own_head(pooling, family.read_head(values))
@@ -66,9 +68,15 @@ def save_classifier(model: SequenceClassifier, folder: Path, *, class_names: Seq
     low rank, ``model_type`` begins with "huiyan-", and `transformers` refuses the folder instead of guessing.
 
     Raises:
-        ConfigError: the class names are not one for each class, each once.
+        ConfigError: the class names are not one for each class, each once; or an approximation stands in a layer.
         OutputError: the folder cannot be written.
     """
+    for name, module in model.named_modules():
+        if isinstance(module, ApproximateSelfAttention):
+            raise ConfigError(
+                f"A checkpoint has no word for the approximation in {name}: loaded, it would be exact attention.",
+                hint="Keep model.state_dict(), and put the same cores in before it is loaded.",
+            )
     n_classes = model.config.n_classes
     fits = len(class_names) == n_classes == len(set(class_names))
     require(fits, "class_names", f"{n_classes} different names, one a class", list(class_names))
@@ -80,7 +88,7 @@ def save_classifier(model: SequenceClassifier, folder: Path, *, class_names: Seq
     write_json(folder / CONFIG_FILE, _checkpoint_config(model.config, family, class_names))
 
 
-def load_classifier(folder: Path) -> SequenceClassifier:
+def load_classifier(folder: str | Path) -> SequenceClassifier:
     """The classifier of a folder written by ``save_classifier``, or by `transformers` for a known family.
 
     It comes in evaluation mode, in float32. Nothing is filled in and nothing passed over.

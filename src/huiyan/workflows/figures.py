@@ -60,8 +60,8 @@ def size_chart(report: Mapping[str, Any]) -> dict[str, Any] | None:
     if report["options"]["max_loss"] is not None:
         least = points[0][1] - report["options"]["max_loss"]
         series["least allowed"] = [(min(points)[0], least), (max(points)[0], least)]
-    title, size = "Accuracy (%) against size, over the ranks tried", "size"
-    return line_chart(title, series, mark=points[-1][0], unit="M parameters", over=size)
+    title, size = "Accuracy (%) against size (millions of parameters)", "size"
+    return line_chart(title, series, mark=points[-1][0], unit=" M", over=size)
 
 
 def line_chart(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from huiyan.attention.dropout import Dropout
+from huiyan.attention.dropout import Dropout, _places
 from huiyan.attention.functional import attend
 from huiyan.attention.masks import Span
 from huiyan.core.errors import ConfigError
@@ -124,6 +124,13 @@ def test_a_small_probability_keeps_all_and_a_large_one_not_quite_none() -> None:
 def test_what_is_no_probability(p: float) -> None:
     with pytest.raises(ConfigError, match="dropout option must be at least 0 and below 1. Got"):
         Dropout(p, 0)
+
+
+def test_numbers_of_places_are_drawn_on_the_cpu_whatever_the_default_device() -> None:
+    expected = _places(CPU)
+    _places.cache_clear()
+    with torch.device("meta"):
+        assert torch.equal(_places(CPU), expected)
 
 
 def test_over_many_seeds_the_output_is_the_one_without() -> None:

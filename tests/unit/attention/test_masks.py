@@ -203,3 +203,7 @@ def test_only_the_block_goes_to_the_device(mask: Mask, n: int) -> None:
     with Moved():
         mask.allowed(Block(Span(0, 10), Span(20, 30), 90, 90), torch.device("meta"))
     assert moved and set(moved) == {n}
+
+
+def test_one_global_token_needs_no_list() -> None:
+    assert Global(3) == Global([3])

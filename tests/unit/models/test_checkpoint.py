@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from huiyan.attention.approximate.nystrom import NystromAttention
+from huiyan.attention.approximate.swap import ApproximateSelfAttention
 from huiyan.core.errors import ConfigError, SourceError, UnknownFamilyError, WeightsError
 from huiyan.core.packed import Packed
 from huiyan.models.checkpoint import build_classifier, load_classifier, read_class_names, save_classifier
@@ -245,3 +247,13 @@ def test_a_head_config_of_ours_is_checked(folder: Path) -> None:
         change_config(folder, huiyan=broken)
         with pytest.raises(SourceError, match="says 'huiyan-bert' and has no head"):
             load_classifier(folder)
+
+
+def test_an_approximation_is_not_saved_as_exact_attention(folder: Path, tmp_path: Path) -> None:
+    """Its own parameters would have no name there, and a core without parameters would silently be another model."""
+    model = build_classifier(folder, n_classes=2, seed=0)
+    for layer in model.encoder.stack.layers:
+        layer.attention = ApproximateSelfAttention(layer.attention, NystromAttention(4))
+    with pytest.raises(ConfigError, match=r"no word for the approximation in encoder\.stack\.layers\.0\.attention"):
+        save_classifier(model, tmp_path / "swapped", class_names=["a", "b"])
+    assert not (tmp_path / "swapped").exists()
