@@ -43,7 +43,6 @@ def build_classifier(folder: Path, *, n_classes: int, pooling: str = "family", s
         WeightsError: weights are missing, left over, of another shape, or not in safetensors.
         ConfigError: ``pooling`` is not one we know.
     """
-    folder = Path(folder)
     values = read_config(folder)
     family = family_of(values)
     head = family.read_head(values) if pooling == "family" else _own_head(pooling, family.read_head(values))
@@ -98,6 +97,7 @@ def load_classifier(folder: str | Path) -> SequenceClassifier:
         SourceError: config.json is missing, broken or of a variant we do not read.
         WeightsError: weights are missing, left over, of another shape, or not in safetensors.
     """
+    folder = Path(folder)
     values = read_config(folder)
     family = family_of(values)
     head = _read_head(values, family)

@@ -58,7 +58,7 @@ def drop(*names: str) -> Callable[[dict[str, Tensor]], None]:
 
 
 def test_loading_gives_back_what_was_saved(folder: Path, tmp_path: Path) -> None:
-    loaded = load_classifier(folder)
+    loaded = load_classifier(str(folder))
     assert not loaded.training
     save_classifier(loaded, tmp_path / "again", class_names=CLASSES)
     assert (tmp_path / "again" / "config.json").read_bytes() == (folder / "config.json").read_bytes()
