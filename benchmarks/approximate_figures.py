@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 COLOURS = ("#1f6fb4", "#d9601a", "#2a8c3c", "#b0304a", "#7a55b5", "#8a6b3d", "#3d8f99", "#777777", "#b58900")
 _FONT = 'font-family="system-ui, sans-serif" font-size="12" fill="#444"'
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 380, 62, 150, 34, 46
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 670, 380, 62, 180, 34, 46
 
 Points = Sequence[tuple[float, float]]
 
