@@ -27,7 +27,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from huiyan.attention import Causal, Global, MultiHeadAttention, Prefix, Window, attend
-from huiyan.attention.masks import Block, Mask
+from huiyan.attention.blocks import Block
+from huiyan.attention.masks import Mask
 from huiyan.attention.oracle import compare, mix, project, weigh
 from huiyan.attention.positions import (
     Alibi,

@@ -18,18 +18,16 @@ sys.path.insert(0, str(ROOT / "examples"))
 from peak import peak_bytes  # noqa: E402
 from pictures import Picture, beside, heat_map, line_chart, pattern  # noqa: E402
 
+from huiyan.attention.blocks import Block, Sees, Span  # noqa: E402
 from huiyan.attention.dropout import TILE, Dropout  # noqa: E402
 from huiyan.attention.functional import attend  # noqa: E402
 from huiyan.attention.masks import (  # noqa: E402
-    Block,
     Causal,
     Global,
     Keys,
     Mask,
     Prefix,
-    Sees,
     Segments,
-    Span,
     Where,
     Window,
 )

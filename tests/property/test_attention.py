@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from huiyan.attention.blocks import Block, Sees, Span
 from huiyan.attention.functional import attend
 from huiyan.attention.kernels.blockwise import attend_blockwise
 from huiyan.attention.mask_text import mask_as_text, mask_from_text
-from huiyan.attention.masks import Block, Causal, Global, Keys, Mask, Prefix, Sees, Segments, Span, Where, Window
+from huiyan.attention.masks import Causal, Global, Keys, Mask, Prefix, Segments, Where, Window
 from huiyan.attention.oracle import attend_by_formula
 from huiyan.attention.positions.alibi import Alibi
 from huiyan.attention.positions.disentangled import Disentangled

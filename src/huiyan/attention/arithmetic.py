@@ -2,8 +2,10 @@
 
 from typing import NamedTuple
 
+from huiyan.attention.blocks import Span
 from huiyan.attention.footprint import Call, is_fused, seen_block
-from huiyan.attention.masks import Block, Mask, Sees, Span
+from huiyan.attention.kernels.seen import seen_columns
+from huiyan.attention.masks import Mask
 
 _LOOKED_AT = 64  # rows of blocks of a long map whose blocks are counted, spread over it
 
@@ -55,7 +57,6 @@ def _pairs_in_blocks(mask: Mask, length: int, n_rows: int, n_columns: int) -> fl
     pairs = sum(
         rows.size * columns.size
         for rows in chosen
-        for columns in Span(0, length).blocks(n_columns)
-        if mask.sees(Block(rows, columns, length, length)) is not Sees.NONE
+        for columns, _ in seen_columns(mask, rows, length, length, n_columns)
     )
     return pairs * length / sum(rows.size for rows in chosen)

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from huiyan.attention.masks import Block, Keys, Mask, Prefix, Sees, Window
+from huiyan.attention.blocks import Block, Sees
+from huiyan.attention.masks import Keys, Mask, Prefix, Window
 from huiyan.attention.positions.rotary import Rotary
 from huiyan.attention.shapes import check_is_mask
 from huiyan.attention.sliding import without_gap

@@ -41,14 +41,14 @@ def decide(scoring: Scoring, n_queries: int, n_keys: int, *, device: str, packed
     """The kernel that "auto" stands for, and the reason in words."""
     if packed:
         return "packed", "sequences are laid end to end: each is computed by itself, without padding"
+    if scoring.is_fused(n_queries, n_keys):
+        return "sdpa", "nothing but a scale and at most a causal mask: torch's fused kernel keeps no map"
     if scoring.is_plain:
-        if scoring.mask is None or (isinstance(scoring.mask, Causal) and n_queries == n_keys):
-            return "sdpa", "nothing but a scale and at most a causal mask: torch's fused kernel keeps no map"
         if isinstance(scoring.mask, Keys):
             return "sdpa", "the mask is one row for all queries: nothing of the map is written out"
         if n_queries * n_keys <= LARGEST_MASK:
             return "sdpa", "the mask is small enough to be written out for torch's fused kernel"
-    asks = scoring.mask is not None and any(isinstance(part, Where) for part in scoring.mask.parts())
+    asks = scoring.mask is not None and scoring.mask.has(Where)
     # A rule in Python need not be one that a compiler understands: flex takes it where it is asked for by name.
     if device == "cuda" and not asks and _objection("flex", scoring, device=device, packed=packed) == "":
         return "flex", "FlexAttention compiles the mask and the bias into one fused kernel"

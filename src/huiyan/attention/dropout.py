@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from huiyan.attention.masks import Span
+from huiyan.attention.blocks import Span
 from huiyan.core.config import require
 
 TILE = 64

@@ -7,14 +7,9 @@ which is how a CPU's pages behave. A GPU counts it when it is allocated, a littl
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from huiyan.attention.kernels.blockwise import (
-    _TILE_NUMBERS,  # pyright: ignore[reportPrivateUsage] - of the kernel whose memory is counted here
-    _TILE_NUMBERS_ELSEWHERE,  # pyright: ignore[reportPrivateUsage]
-    Blocks,
-    blocks_for,
-)
+from huiyan.attention.kernels.blockwise import Blocks, blocks_for, computed_at_once
 from huiyan.attention.kernels.sdpa import SHORT
-from huiyan.attention.masks import Causal, Keys, Mask, Prefix, Segments, Where
+from huiyan.attention.masks import Keys, Mask, Prefix, Segments, Where
 from huiyan.attention.scoring import Scoring
 
 
@@ -63,7 +58,8 @@ class Call:
     def sizes(self, n_sequences: int, length: int) -> "Sizes":
         """Of a dense batch of these heads."""
         rows = n_sequences * length
-        return Sizes(rows * self.n_heads * self.head_width, rows * self.n_kv_heads * self.head_width, rows * self.n_heads)  # noqa: E501 # fmt: skip
+        q, kv = (rows * n * self.head_width for n in (self.n_heads, self.n_kv_heads))
+        return Sizes(q, kv, rows * self.n_heads)
 
     @property
     def whole(self) -> "Sizes":
@@ -119,8 +115,8 @@ def seen_block(call: Call, length: int) -> Blocks:
 
 
 def is_fused(scoring: Scoring) -> bool:
-    """Whether torch's fused kernel takes a square map without a written-out mask."""
-    return scoring.is_plain and (scoring.mask is None or isinstance(scoring.mask, Causal))
+    """Whether torch's fused kernel takes these square maps, of as many keys as queries."""
+    return scoring.is_fused(1, 1)
 
 
 def _sdpa(call: Call) -> Footprint:
@@ -152,7 +148,7 @@ def _blockwise(call: Call) -> Footprint:
 def _packed(call: Call) -> Footprint:
     """``kernels/packed.py`` on a CPU, run by run; the whole output and gradients are touched as runs are done."""
     mask, size = call.scoring.mask, call.number_bytes
-    by_autograd = mask is not None and any(isinstance(part, Where) for part in mask.parts())
+    by_autograd = mask is not None and mask.has(Where)
     whole = call.whole
     lse = whole.rows * 4
     kept = whole.q * size * (2 if by_autograd else 1) + lse
@@ -222,10 +218,8 @@ def _tile_bytes(call: Call, run: tuple[int, int], *, backward: bool) -> int:
     (n_sequences, length), scoring = run, call.scoring
     block = seen_block(call, length)
     share = call.n_heads // call.n_kv_heads
-    numbers = _TILE_NUMBERS.get(call.device, _TILE_NUMBERS_ELSEWHERE)
-    at_once = max(1, numbers // max(1, block.rows * block.columns * share))
-    groups = min(at_once, call.n_kv_heads)
-    sequences = min(n_sequences, max(1, at_once // call.n_kv_heads))
+    sequences, groups = computed_at_once(block, call.n_kv_heads, share, call.device)
+    sequences = min(n_sequences, sequences)
     rows, columns = (size + (length % size if length > size else 0) for size in block)  # tiles at the edge are smaller
     tile = sequences * groups * share * rows * columns * call.computed_bytes
     wide, terms = (block.rows + block.columns) / block.columns, scoring.terms
@@ -259,5 +253,5 @@ def _with_tables(found: Footprint, call: Call) -> Footprint:
 def _mask_numbers(mask: Mask | None, n_sequences: int, length: int) -> int:
     """Of a mask that is written out; dimensions that it does not depend on are 1."""
     parts = mask.parts() if mask is not None else ()
-    sequences = n_sequences if any(isinstance(part, Keys | Segments) for part in parts) else 1
+    sequences = n_sequences if mask is not None and mask.has(Keys, Segments) else 1
     return sequences * length * (1 if all(isinstance(part, Keys | Prefix) for part in parts) else length)

@@ -154,9 +154,10 @@ def _rotate(
     """Queries and keys turned by their positions; the last query stands at the last key."""
     if lengths is None or key_lengths is None:
         n_queries, n_keys = q.shape[2], k.shape[2]
+        columns = torch.arange(n_keys, device=q.device)
         rows = torch.arange(n_queries, device=q.device) + (n_keys - n_queries)
-        turned = (rotary.rotate(q.transpose(1, 2), rows), rotary.rotate(k.transpose(1, 2), torch.arange(n_keys, device=q.device)))  # noqa: E501 # fmt: skip
-        return turned[0].transpose(1, 2), turned[1].transpose(1, 2)
+        q, k = (rotary.rotate(x.transpose(1, 2), at).transpose(1, 2) for x, at in ((q, rows), (k, columns)))
+        return q, k
     first_rows = (key_lengths - lengths).repeat_interleave(lengths, output_size=len(q))
     rows = (packed_positions(lengths, len(q)) + first_rows).to(q.device, non_blocking=True)
     columns = packed_positions(key_lengths, len(k)).to(q.device, non_blocking=True)

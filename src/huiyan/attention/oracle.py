@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from huiyan.attention.masks import Block, Span
+from huiyan.attention.blocks import Block, Span
 from huiyan.attention.positions.relative import score_terms, value_terms
 from huiyan.attention.scoring import Scoring
 from huiyan.core.errors import ShapeError

@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 from huiyan.attention.arithmetic import Flops, flops
-from huiyan.attention.choosing import LARGEST_MASK, Kernel, choose_kernel, decide
+from huiyan.attention.choosing import decide
 from huiyan.attention.dropout import Dropout
 from huiyan.attention.footprint import Call, footprint, is_fused, seen_block
+from huiyan.attention.kernels.sdpa import SHORT
 from huiyan.attention.masks import Mask
-from huiyan.attention.positions.relative import RelativeTerms, ScorePosition
+from huiyan.attention.positions.relative import TABLES, RelativeTerms, ScorePosition
 from huiyan.attention.positions.rotary import Rotary
 from huiyan.attention.scoring import Scoring
 from huiyan.attention.shapes import check_is_mask
@@ -27,9 +28,6 @@ from huiyan.core.devices import Precision, device_named, resolve_precision
 from huiyan.core.errors import ConfigError, closest
 from huiyan.core.memory import total_memory_bytes
 
-# The decision stands in a file of its own, which the kernels' callers import without this one.
-__all__ = ["LARGEST_MASK", "Kernel", "Plan", "Variants", "choose_kernel", "decide", "plan"]
-_TABLES = ("bias", "keys", "queries", "values")
 _SLOW = 8192  # tokens from which arithmetic is worth a word
 
 
@@ -171,7 +169,8 @@ def _reasons(call: Call, reason: str, *, in_blocks: bool) -> tuple[str, ...]:
         found.append(f"Neighbours of equal length are computed together, by {inner}.")
     if in_blocks:
         found.append("No map is held: a block of it is computed, used, and computed again in the backward pass.")
-    if call.is_half and call.device == "cpu" and (in_blocks or call.training):
+    shortest = min(length for _, length in call.runs)
+    if call.is_half and call.device == "cpu" and (in_blocks or (call.training and shortest <= SHORT)):
         found.append("Half precision is computed in float32 here, with copies: it saves memory only before and after.")
     if call.device != "cpu":
         found.append(f"What is foreseen of memory has been measured on CPUs only, not on {call.device!r}.")
@@ -247,7 +246,7 @@ def _without_numbers(position: ScorePosition) -> ScorePosition:
 
 
 def _table_bytes(terms: RelativeTerms | None) -> int:
-    tables = [] if terms is None else [getattr(terms, name) for name in _TABLES]
+    tables = [] if terms is None else [getattr(terms, name) for name in TABLES]
     return sum(table.numel() * table.element_size() for table in tables if table is not None)
 
 

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from huiyan.attention.dropout import Dropout
-from huiyan.attention.masks import Mask
-from huiyan.attention.positions.relative import TENSORS, RelativeTerms
+from huiyan.attention.masks import Causal, Mask
+from huiyan.attention.positions.relative import TABLES, RelativeTerms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +38,18 @@ class Scoring:
         """Whether there is nothing but a scale and a mask."""
         return self.terms is None and self.soft_cap is None and self.sinks is None and self.dropout is None
 
+    def is_fused(self, n_queries: int, n_keys: int) -> bool:
+        """Whether torch's fused kernel takes it without a mask written out: at most a causal one on a square map."""
+        square_causal = isinstance(self.mask, Causal) and n_queries == n_keys
+        return self.is_plain and (self.mask is None or square_causal)
+
     def tensors(self) -> list[Tensor | None]:
         """The tensors a gradient may be wanted for, in the order that ``with_tensors`` takes."""
-        terms = [None] * len(TENSORS) if self.terms is None else [getattr(self.terms, name) for name in TENSORS]
+        terms = [None] * len(TABLES) if self.terms is None else [getattr(self.terms, name) for name in TABLES]
         return [*terms, self.sinks]
 
     def with_tensors(self, tensors: Sequence[Tensor | None]) -> "Scoring":
         """The same with other tensors."""
         *tables, sinks = tensors
-        terms = self.terms and replace(self.terms, **dict(zip(TENSORS, tables, strict=True)))
+        terms = self.terms and replace(self.terms, **dict(zip(TABLES, tables, strict=True)))
         return replace(self, terms=terms, sinks=sinks)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from huiyan.attention.masks import Keys, Mask, Segments
-from huiyan.attention.positions.relative import TENSORS, RelativeTerms
+from huiyan.attention.positions.relative import TABLES, TENSORS, RelativeTerms
 from huiyan.core.errors import ConfigError, ShapeError
 
 
@@ -141,7 +141,7 @@ def check_terms(terms: RelativeTerms, q: Tensor) -> None:
         ShapeError: naming the table that does not fit.
     """
     h, d = q.shape[-2 if q.dim() == 3 else 1], q.shape[-1]
-    tables = {name: x.shape[1] for name in TENSORS[:4] if (x := getattr(terms, name)) is not None}
+    tables = {name: x.shape[1] for name in TABLES if (x := getattr(terms, name)) is not None}
     if any(n != terms.n_rows for n in tables.values()):  # not a set: hashing makes a traced number a constant
         raise ShapeError(f"The tables of a position must have equally many rows, one an offset. Got {tables}.")
     for name in TENSORS:

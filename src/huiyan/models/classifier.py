@@ -39,7 +39,11 @@ class ClassificationHead(nn.Module):
         if bool((packed.lengths == 0).any()):
             where = int((packed.lengths == 0).nonzero()[0])
             raise ShapeError(f"A sequence needs at least one token to be classified. Number {where} has none.")
-        pooled = self.dropout_before_dense(self.pooling(rows, packed))
+        return self.of_pooled(self.pooling(rows, packed))
+
+    def of_pooled(self, pooled: Float[Tensor, "b m"]) -> Float[Tensor, "b c"]:
+        """The logits of sequences of which one row each is left."""
+        pooled = self.dropout_before_dense(pooled)
         if self.dense is not None:
             pooled = self.activation(self.dense(pooled))
         return self.output(self.dropout(pooled))

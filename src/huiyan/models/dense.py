@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from huiyan.attention.functional import attend
 from huiyan.attention.masks import Keys
 from huiyan.core.errors import ShapeError
-from huiyan.models.classifier import ClassificationHead, SequenceClassifier
-from huiyan.models.embeddings import Embeddings
+from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.pooling import AttentionPooling, FirstPooling, MeanPooling
 
 
@@ -45,9 +44,11 @@ class DenseClassifier(nn.Module):
         """
         encoder = self.model.encoder
         _check(tokens, visible, encoder.embeddings.max_length)
-        rows = _embed(encoder.embeddings, tokens, visible)
+        positions = (visible.long().cumsum(1) - 1).clamp(min=0)  # counted from the first visible token
+        rows = encoder.embeddings.at(tokens, positions)
         rows = encoder.stack(rows, None, Keys(visible))  # without lengths, a stack takes `b l m`
-        return _classify(self.model.head, rows, visible)
+        head = self.model.head
+        return head.of_pooled(_POOLINGS[type(head.pooling)](head.pooling, rows, visible))
 
 
 def _check(tokens: Tensor, visible: Tensor, max_length: int) -> None:
@@ -67,24 +68,6 @@ def _check(tokens: Tensor, visible: Tensor, max_length: int) -> None:
     if bool(empty.any()):
         number = int(empty.nonzero()[0])
         raise ShapeError(f"A sequence needs at least one token to be classified. Number {number} has none.")
-
-
-def _embed(embeddings: Embeddings, tokens: Tensor, visible: Tensor) -> Float[Tensor, "b l m"]:
-    """As ``Embeddings``, with the positions counted from the first visible token."""
-    positions = (visible.long().cumsum(1) - 1).clamp(min=0)
-    rows = embeddings.words(tokens) + embeddings.positions(positions + embeddings.position_offset)
-    if embeddings.types is not None:
-        rows = rows + embeddings.types.weight[0]
-    return embeddings.projection(embeddings.dropout(embeddings.norm(rows)))
-
-
-def _classify(head: ClassificationHead, rows: Tensor, visible: Tensor) -> Float[Tensor, "b c"]:
-    """As ``ClassificationHead``, with a pooling for padded rows."""
-    pool = _POOLINGS[type(head.pooling)]
-    pooled = head.dropout_before_dense(pool(head.pooling, rows, visible))
-    if head.dense is not None:
-        pooled = head.activation(head.dense(pooled))
-    return head.output(head.dropout(pooled))
 
 
 def _first(_pooling: nn.Module, rows: Tensor, visible: Tensor) -> Float[Tensor, "b m"]:

@@ -1,6 +1,6 @@
 """From token ids to the first rows of the residual stream."""
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from huiyan.core.errors import ShapeError
@@ -38,7 +38,11 @@ class Embeddings(nn.Module):
                 f"A sequence of {longest} tokens is longer than the {self.max_length} positions of this model.",
                 hint=f"Cut the texts with max_length={self.max_length} or less.",
             )
-        rows = self.words(packed.tokens) + self.positions(packed.positions() + self.position_offset)
+        return self.at(packed.tokens, packed.positions())
+
+    def at(self, tokens: Int[Tensor, "*t"], positions: Int[Tensor, "*t"]) -> Float[Tensor, "*t m"]:
+        """The rows of tokens that stand at these positions of their sequences, counted from 0, in any layout."""
+        rows = self.words(tokens) + self.positions(positions + self.position_offset)
         if self.types is not None:
             rows = rows + self.types.weight[0]
         return self.projection(self.dropout(self.norm(rows)))

@@ -122,9 +122,9 @@ def foresee(
     where = pick_device() if device == "auto" else device_named(device) if memory_bytes else pick_device(device)
     config = _encoder_config(model)
     total = total_memory_bytes(where) if memory_bytes is None else memory_bytes
-    each = tuple(sorted(lengths)) * times
+    each = tuple(sorted(tuple(lengths) * times))
     attention = plan_attention(
-        sorted(each),
+        each,
         config.n_heads,
         config.width // config.n_heads,
         device=where,
@@ -141,7 +141,7 @@ def foresee(
         model=model,
         family=config.family,
         layers=depth,
-        lengths=tuple(sorted(each)),
+        lengths=each,
         max_length=config.max_length,
         training=training,
         attention=attention,

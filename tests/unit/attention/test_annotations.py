@@ -12,6 +12,7 @@ from beartype import beartype
 from jaxtyping import TypeCheckError, jaxtyped
 
 from huiyan import attention
+from huiyan.attention.blocks import Block, Span
 from huiyan.attention.dropout import Dropout
 from huiyan.attention.functional import attend
 from huiyan.attention.kernels.blockwise import attend_blockwise
@@ -20,7 +21,7 @@ from huiyan.attention.kernels.packed import attend_packed
 from huiyan.attention.kernels.padded import attend_padded
 from huiyan.attention.kernels.runs import attend_by_runs
 from huiyan.attention.kernels.sdpa import attend_dense
-from huiyan.attention.masks import Block, Causal, Global, Keys, Mask, Prefix, Segments, Span, Where, Window
+from huiyan.attention.masks import Causal, Global, Keys, Mask, Prefix, Segments, Where, Window
 from huiyan.attention.multihead import MultiHeadAttention
 from huiyan.attention.oracle import attend_by_formula, attend_each_by_formula, compare, mix, project, weigh
 from huiyan.attention.scoring import Scoring

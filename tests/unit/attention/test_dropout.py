@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from huiyan.attention.blocks import Span
 from huiyan.attention.dropout import Dropout, _places
 from huiyan.attention.functional import attend
-from huiyan.attention.masks import Span
 from huiyan.core.errors import ConfigError
 
 CPU = torch.device("cpu")

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from huiyan.attention.masks import Block, Causal, Global, Keys, Mask, Prefix, Sees, Segments, Span, Where, Window
+from huiyan.attention.blocks import Block, Sees, Span
+from huiyan.attention.masks import Causal, Global, Keys, Mask, Prefix, Segments, Where, Window
 from huiyan.core.errors import ConfigError, ShapeError
 
 CPU = torch.device("cpu")

@@ -14,8 +14,9 @@ from transformers.models.llama import modeling_llama as llama
 from transformers.models.qwen3 import modeling_qwen3 as qwen3
 from transformers.models.t5 import modeling_t5 as t5
 
+from huiyan.attention.blocks import Block
 from huiyan.attention.functional import attend
-from huiyan.attention.masks import Block, Causal, Keys, Mask
+from huiyan.attention.masks import Causal, Keys, Mask
 from huiyan.attention.multihead import MultiHeadAttention
 from huiyan.attention.positions.alibi import Alibi
 from huiyan.attention.positions.disentangled import Disentangled

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from huiyan.attention.blocks import Span
 from huiyan.attention.dropout import Dropout
-from huiyan.attention.masks import Causal, Keys, Span
+from huiyan.attention.masks import Causal, Keys
 from huiyan.attention.oracle import attend_by_formula, attend_each_by_formula, compare, mix, project, weigh
 from huiyan.attention.positions.relative import RelativeTerms
 from huiyan.attention.scoring import Scoring

@@ -7,7 +7,7 @@ import torch
 
 from huiyan.attention.dropout import Dropout
 from huiyan.attention.masks import Causal
-from huiyan.attention.positions.relative import TENSORS, RelativeTerms
+from huiyan.attention.positions.relative import TABLES, RelativeTerms
 from huiyan.attention.scoring import Scoring
 
 TERMS = RelativeTerms(lowest=-1, bias=torch.randn(2, 3), values=torch.randn(1, 3, 4))
@@ -34,8 +34,8 @@ def test_tensors_go_out_and_come_back_in_one_order() -> None:
     sinks = torch.randn(2)
     scoring = Scoring(scale=0.5, terms=TERMS, sinks=sinks, soft_cap=3.0)
     tensors = scoring.tensors()
-    assert len(tensors) == len(TENSORS) + 1
-    assert [x is not None for x in tensors] == [name in ("bias", "values") for name in TENSORS] + [True]
+    assert len(tensors) == len(TABLES) + 1
+    assert [x is not None for x in tensors] == [name in ("bias", "values") for name in TABLES] + [True]
     doubled = scoring.with_tensors([None if x is None else 2 * x for x in tensors])
     assert doubled.terms is not None and doubled.terms.bias is not None and TERMS.bias is not None
     assert torch.equal(doubled.terms.bias, 2 * TERMS.bias)
@@ -45,5 +45,5 @@ def test_tensors_go_out_and_come_back_in_one_order() -> None:
 
 def test_without_tensors_there_is_nothing_to_give() -> None:
     scoring = Scoring(scale=1.0, mask=Causal())
-    assert scoring.tensors() == [None] * (len(TENSORS) + 1)
+    assert scoring.tensors() == [None] * (len(TABLES) + 1)
     assert scoring.with_tensors(scoring.tensors()) == scoring

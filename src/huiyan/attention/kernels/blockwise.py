@@ -18,16 +18,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from huiyan.attention.blocks import Block, Span
 from huiyan.attention.dropout import TILE
 from huiyan.attention.kernels.seen import seen_columns
 from huiyan.attention.kernels.tiles import BITS, Tile, Workspace, computed, folded, unit
-from huiyan.attention.masks import Block, Causal, Span, Window
+from huiyan.attention.masks import Causal, Window
 from huiyan.attention.scoring import Scoring
 
 # Scores in one tile, over all its heads. On a CPU what its nearest large cache holds (2 MB in float32); an accelerator
 # wants more to do at once.
-_TILE_NUMBERS = {"cpu": 1 << 19}
-_TILE_NUMBERS_ELSEWHERE = 1 << 25
+_TILE_NUMBERS_ON_CPU, _TILE_NUMBERS = 1 << 19, 1 << 25
 
 
 def attend_blockwise(
@@ -83,7 +83,7 @@ def blocks_for(n_queries: int, n_keys: int, scoring: Scoring) -> Blocks:
     """
     terms, parts = scoring.terms, scoring.mask.parts() if scoring.mask else ()
     rows, columns = (512, 512) if terms is None or terms.queries is not None else (128, 512)
-    if any(isinstance(part, Causal) for part in parts):
+    if scoring.mask is not None and scoring.mask.has(Causal):
         # Of eight blocks in a row of the map, half a block on the diagonal is computed in vain.
         rows, columns = min(rows, max(128, n_queries // 8)), min(columns, max(128, n_keys // 8))
     span = min([columns, *(part.left + part.right + 1 for part in parts if isinstance(part, Window))])
@@ -109,20 +109,32 @@ class _Chunk:
         return columns.of(self.groups.of(self.sequences.of(x, 0), 1), 2)
 
 
-def _chunks(q: Float[Tensor, "b h q d"], n_groups: int, pairs: int) -> Iterator[_Chunk]:
-    """All sequences and heads, in as many at a time as fill a tile."""
-    n_sequences, share = q.shape[0], q.shape[1] // n_groups
-    numbers = _TILE_NUMBERS.get(q.device.type, _TILE_NUMBERS_ELSEWHERE)
-    at_once = max(1, numbers // max(1, pairs * share))
-    for sequences in Span(0, n_sequences).blocks(max(1, at_once // n_groups)):
-        for groups in Span(0, n_groups).blocks(min(at_once, n_groups)):
-            yield _Chunk(sequences, groups, Span(groups.start * share, groups.stop * share))
+def computed_at_once(block: Blocks, n_groups: int, share: int, device_type: str) -> tuple[int, int]:
+    """Sequences, and key heads of each, that together fill a tile; ``share`` query heads come with a key head."""
+    numbers = _TILE_NUMBERS_ON_CPU if device_type == "cpu" else _TILE_NUMBERS
+    groups = max(1, numbers // max(1, block.rows * block.columns * share))
+    return max(1, groups // n_groups), min(groups, n_groups)
+
+
+def _walk(
+    q: Float[Tensor, "b h q d"], k: Float[Tensor, "b g k d"], scoring: Scoring, block_size: int | None
+) -> Iterator[tuple[_Chunk, Span, Iterator[Tile]]]:
+    """The whole map: some sequences and heads, some rows, and the tiles of these rows in which anything is seen."""
+    (n_sequences, n_heads, n_queries, _), (n_groups, n_keys) = q.shape, k.shape[1:3]
+    size = blocks_for(n_queries, n_keys, scoring) if block_size is None else Blocks(block_size, block_size)
+    block, share = Blocks(min(size.rows, n_queries), min(size.columns, n_keys)), n_heads // n_groups
+    sequences_at_once, groups_at_once = computed_at_once(block, n_groups, share, q.device.type)
+    space = Workspace(q)
+    for sequences in Span(0, n_sequences).blocks(sequences_at_once):
+        for groups in Span(0, n_groups).blocks(groups_at_once):
+            chunk = _Chunk(sequences, groups, Span(groups.start * share, groups.stop * share))
+            for rows in Span(0, n_queries).blocks(size.rows):
+                yield chunk, rows, _tiles(rows, n_queries, n_keys, size.columns, chunk, scoring, space)
 
 
 def _tiles(
     rows: Span, n_queries: int, n_keys: int, size: int, chunk: _Chunk, scoring: Scoring, space: Workspace
 ) -> Iterator[Tile]:
-    """The tiles of some rows in which anything is seen."""
     if scoring.mask is None:
         seen = Span(0, n_keys).blocks(size)
     else:
@@ -146,20 +158,14 @@ def forward(
     block_size: int | None = None,
 ) -> tuple[Float[Tensor, "b h q d"], Float[Tensor, "b h q"]]:
     """The output, and the log-sum-exp of each row (−inf for one that sees nothing), in the computed precision."""
-    n_queries, n_keys = q.shape[2], k.shape[2]
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
     q, k, v = _computed(q, k, v)
     scoring = computed(scoring, q)
     lse = q.new_empty(q.shape[:3])
-    size = blocks_for(n_queries, n_keys, scoring) if block_size is None else Blocks(block_size, block_size)
-    space = Workspace(q)
-    pairs = min(size.rows, n_queries) * min(size.columns, n_keys)
-    for chunk in _chunks(q, k.shape[1], pairs):
-        for rows in Span(0, n_queries).blocks(size.rows):
-            tiles = _tiles(rows, n_queries, n_keys, size.columns, chunk, scoring, space)
-            own_out, own_lse = _forward_rows(chunk.queries(q, rows) * scoring.scale, k, v, chunk, tiles, scoring)
-            chunk.queries(out, rows).copy_(own_out)
-            chunk.queries(lse, rows).copy_(own_lse)
+    for chunk, rows, tiles in _walk(q, k, scoring, block_size):
+        own_out, own_lse = _forward_rows(chunk.queries(q, rows) * scoring.scale, k, v, chunk, tiles, scoring)
+        chunk.queries(out, rows).copy_(own_out)
+        chunk.queries(lse, rows).copy_(own_lse)
     return out, lse
 
 
@@ -228,18 +234,12 @@ def backward(
             for x, wish in zip(scoring.tensors(), wanted, strict=True)
         ]
     )
-    n_queries, n_keys = q.shape[2], k.shape[2]
-    size = blocks_for(n_queries, n_keys, scoring) if block_size is None else Blocks(block_size, block_size)
-    space = Workspace(q)
-    pairs = min(size.rows, n_queries) * min(size.columns, n_keys)
-    for chunk in _chunks(q, k.shape[1], pairs):
-        for rows in Span(0, n_queries).blocks(size.rows):
-            tiles = _tiles(rows, n_queries, n_keys, size.columns, chunk, scoring, space)
-            own = _Rows(
-                chunk.queries(q, rows) * scoring.scale,
-                *(chunk.queries(x, rows).contiguous() for x in (d_out, lse, delta)),
-            )
-            chunk.queries(d_q, rows).copy_(_backward_rows(own, (k, v), (d_k, d_v), chunk, tiles, gradients))
+    for chunk, rows, tiles in _walk(q, k, scoring, block_size):
+        own = _Rows(
+            chunk.queries(q, rows) * scoring.scale,
+            *(chunk.queries(x, rows).contiguous() for x in (d_out, lse, delta)),
+        )
+        chunk.queries(d_q, rows).copy_(_backward_rows(own, (k, v), (d_k, d_v), chunk, tiles, gradients))
     if scoring.sinks is not None and gradients.sinks is not None:
         taken = (scoring.sinks[:, None, None] - lse).exp2_()
         gradients.sinks.sub_((taken * delta).sum((0, 2, 3)))

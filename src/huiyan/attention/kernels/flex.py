@@ -14,22 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from huiyan.attention.blocks import Sees, Span
 from huiyan.attention.kernels.seen import seen_columns
-from huiyan.attention.masks import (
-    Both,
-    Causal,
-    Either,
-    Global,
-    Keys,
-    Mask,
-    Not,
-    Prefix,
-    Sees,
-    Segments,
-    Span,
-    Where,
-    Window,
-)
+from huiyan.attention.masks import Both, Causal, Either, Global, Keys, Mask, Not, Prefix, Segments, Where, Window
 from huiyan.attention.scoring import Scoring
 from huiyan.core.errors import ConfigError
 

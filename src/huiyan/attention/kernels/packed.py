@@ -23,7 +23,7 @@ from huiyan.attention.kernels.padded import MOST_PADDED, attend_padded
 from huiyan.attention.kernels.runs import Run, attend_by_runs, runs
 from huiyan.attention.kernels.sdpa import SHORT
 from huiyan.attention.mask_text import mask_as_text, mask_from_text
-from huiyan.attention.masks import Causal, Where
+from huiyan.attention.masks import Where
 from huiyan.attention.positions.relative import RelativeTerms
 from huiyan.attention.scoring import Scoring
 from huiyan.attention.shapes import check_sum
@@ -39,17 +39,15 @@ def attend_packed(
     key_lengths: Int[Tensor, " b"],
 ) -> Float[Tensor, "t h d"]:
     """Attention inside each of `b` sequences; ``lengths`` and ``key_lengths`` are on the CPU and add up to t and s."""
-    if scoring.mask is not None and any(isinstance(part, Where) for part in scoring.mask.parts()):
+    if scoring.mask is not None and scoring.mask.has(Where):
         # A function of Python is no argument of an operator.
         return attend_by_runs(q, k, v, scoring, lengths=lengths, key_lengths=key_lengths)
-    terms = scoring.terms or RelativeTerms(lowest=0)
     p, seed = (0.0, 0) if scoring.dropout is None else (scoring.dropout.p, scoring.dropout.seed)
     if not isinstance(seed, Tensor):
         signed = (seed + (1 << 63)) % (1 << 64) - (1 << 63)  # the same 64 bits
         seed = torch.tensor(signed, device="cpu")
-    tables = (terms.bias, terms.keys, terms.queries, terms.values, scoring.sinks)
-    mask = mask_as_text(scoring.mask)
-    out, _ = _operator(q, k, v, lengths, key_lengths, *tables, seed, terms.lowest, scoring.scale, scoring.soft_cap, p, mask)  # noqa: E501 # fmt: skip
+    numbers = (0 if scoring.terms is None else scoring.terms.lowest, scoring.scale, scoring.soft_cap, p)
+    out, _ = _operator(q, k, v, lengths, key_lengths, *scoring.tensors(), seed, *numbers, mask_as_text(scoring.mask))
     return out
 
 
@@ -152,9 +150,9 @@ def _backward_operator(  # noqa: PLR0913, PLR0917 - as above
             gradients = _flash_backward(*qkv_out, own_lse[..., 0], 0.0, own.mask is not None, scale=own.scale)
         else:
             *gradients, own_tables = blockwise.backward(
-                own_d_out, (own_q, own_k, own_v), own_out, own_lse[..., 0], own, wanted=_seven(wanted)
+                own_d_out, (own_q, own_k, own_v), own_out, own_lse[..., 0], own, wanted=wanted
             )
-            for d_table, own_table in zip(d_tables, _five(own_tables), strict=True):
+            for d_table, own_table in zip(d_tables, own_tables, strict=True):
                 if d_table is not None and own_table is not None:
                     d_table.add_(own_table)
         run.queries(d_q).copy_(gradients[0])
@@ -183,7 +181,8 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 def _differentiate(ctx: Any, d_out: Tensor, _d_lse: Tensor) -> tuple[Tensor | None, ...]:
     out, lse, q, k, v, lengths, key_lengths, *tables, seed = ctx.saved_tensors
     wanted = [x is not None and wish for x, wish in zip(tables, ctx.needs_input_grad[5:10], strict=True)]
-    d_q, d_k, d_v, *rest = _backward_operator(d_out, q, k, v, out, lse, lengths, key_lengths, *tables, seed, *ctx.numbers, wanted)  # noqa: E501 # fmt: skip
+    saved = (q, k, v, out, lse, lengths, key_lengths, *tables, seed)
+    d_q, d_k, d_v, *rest = _backward_operator(d_out, *saved, *ctx.numbers, wanted)
     given = iter(rest)
     d_tables = [next(given) if wish else None for wish in wanted]
     return d_q, d_k, d_v, None, None, *d_tables, None, None, None, None, None, None
@@ -222,24 +221,10 @@ def _scoring(
     )
 
 
-def _five(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Of ``Scoring.tensors()``, those the operator takes: the biases of single heads are gone before it."""
-    return [*tensors[:4], tensors[-1]]
-
-
-def _seven(of_five: Sequence[bool]) -> list[bool]:
-    """The opposite of ``_five``."""
-    return [*of_five[:4], False, False, of_five[-1]]
-
-
 def _is_flash(q: Tensor, scoring: Scoring, run: Run) -> bool:
     """Whether torch's fused kernel takes a run: the one that gives the log-sum-exp is for the CPU."""
     return (
-        q.device.type == "cpu"
-        and scoring.is_plain
-        and run.n_queries > 0
-        and run.n_keys > 0
-        and (scoring.mask is None or (isinstance(scoring.mask, Causal) and run.n_queries == run.n_keys))
+        q.device.type == "cpu" and run.n_queries > 0 and run.n_keys > 0 and scoring.is_fused(run.n_queries, run.n_keys)
     )
 
 

@@ -43,7 +43,7 @@ def _is_small(mask: Mask | None, queries: "_Padding", keys: "_Padding") -> bool:
     """Whether little or nothing of a mask is written out for torch's fused kernel: a causal one is square here."""
     if mask is None or isinstance(mask, Causal | Keys):
         return True
-    n_maps = keys.n_sequences if any(isinstance(part, Keys) for part in mask.parts()) else 1
+    n_maps = keys.n_sequences if mask.has(Keys) else 1
     return n_maps * queries.longest * keys.longest <= LARGEST_MASK
 
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from huiyan.attention.blocks import Block, Sees
 from huiyan.attention.kernels.blockwise import attend_blockwise
-from huiyan.attention.masks import Block, Sees
 from huiyan.attention.scoring import Scoring
 
 

@@ -5,8 +5,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from huiyan.attention.blocks import Block
 from huiyan.attention.kernels.tiles import per_head
-from huiyan.attention.masks import Block, Causal
+from huiyan.attention.masks import Causal
 from huiyan.attention.oracle import attend_by_formula
 from huiyan.attention.scoring import Scoring
 
@@ -29,10 +30,9 @@ def attend_dense(
         return attend_by_formula(q, k, v, Scoring(scale=scale))
     half = q.dtype in (torch.bfloat16, torch.float16)
     if half and q.device.type == "cpu" and torch.is_grad_enabled() and n_keys <= SHORT:
-        with torch.autocast("cpu", enabled=False):
-            return attend_dense(q.float(), k.float(), v.float(), scoring).to(q.dtype)
+        return attend_dense(q.float(), k.float(), v.float(), scoring).to(q.dtype)
     grouped = q.shape[1] != k.shape[1]
-    if mask is None or (isinstance(mask, Causal) and n_queries == n_keys):
+    if mask is None or scoring.is_fused(n_queries, n_keys):
         return scaled_dot_product_attention(q, k, v, is_causal=mask is not None, scale=scale, enable_gqa=grouped)
 
     if grouped and q.device.type != "cpu":

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from huiyan.attention.masks import Block, Mask, Sees, Span
+from huiyan.attention.blocks import Block, Sees, Span
+from huiyan.attention.masks import Mask
 
 
 def seen_columns(

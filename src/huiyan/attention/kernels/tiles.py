@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from huiyan.attention.masks import Block, Sees, Span
+from huiyan.attention.blocks import Block, Sees, Span
 from huiyan.attention.positions.relative import RelativeTerms
 from huiyan.attention.scoring import Scoring
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from huiyan.attention.masks import Span
+from huiyan.attention.blocks import Span
 from huiyan.core.errors import ShapeError
 
 
@@ -92,6 +92,7 @@ class RelativeTerms:
         return (q if u is None else q + u.to(q.dtype)), replace(self, bias=bias, content_bias=None, position_bias=None)
 
 
+TABLES = ("bias", "keys", "queries", "values")
 TENSORS = tuple(field.name for field in fields(RelativeTerms) if field.name != "lowest")
 
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from huiyan.attention.blocks import Block, Sees, Span
 from huiyan.attention.dropout import Dropout
 from huiyan.attention.kernels import blockwise
 from huiyan.attention.kernels.blockwise import attend_blockwise, blocks_for
 from huiyan.attention.kernels.seen import seen_columns
 from huiyan.attention.kernels.tiles import Tile
-from huiyan.attention.masks import Block, Causal, Global, Keys, Mask, Prefix, Sees, Segments, Span, Where, Window
+from huiyan.attention.masks import Causal, Global, Keys, Mask, Prefix, Segments, Where, Window
 from huiyan.attention.oracle import attend_by_formula
 from huiyan.attention.positions.relative import RelativeTerms
 from huiyan.attention.scoring import Scoring

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from huiyan.attention.blocks import Block, Span
 from huiyan.attention.kernels.flex import attend_flex, block_mask_of
-from huiyan.attention.masks import Block, Causal, Global, Keys, Mask, Prefix, Segments, Span, Where, Window
+from huiyan.attention.masks import Causal, Global, Keys, Mask, Prefix, Segments, Where, Window
 from huiyan.attention.oracle import attend_by_formula
 from huiyan.attention.positions.relative import RelativeTerms
 from huiyan.attention.scoring import Scoring

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from huiyan.attention.blocks import Block
 from huiyan.attention.kernels import sdpa
-from huiyan.attention.masks import Block, Causal, Keys, Mask, Window
+from huiyan.attention.masks import Causal, Keys, Mask, Window
 from huiyan.attention.scoring import Scoring
 
 
