@@ -66,3 +66,14 @@ def packed_positions(lengths: Tensor, n_tokens: int) -> Tensor:
     """The index of every one of `t` packed tokens in its own sequence, int64, on the CPU."""
     starts = lengths.cumsum(0) - lengths
     return torch.arange(n_tokens) - starts.repeat_interleave(lengths, output_size=n_tokens)
+
+
+def check_none_is_empty(lengths: Tensor) -> None:
+    """Check that every sequence has a token.
+
+    Raises:
+        ShapeError: one has none.
+    """
+    if bool((lengths == 0).any()):
+        where = int((lengths == 0).nonzero()[0])
+        raise ShapeError(f"A sequence needs at least one token. Number {where} has none.")

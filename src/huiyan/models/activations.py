@@ -9,14 +9,14 @@ from torch.nn import functional
 
 from huiyan.core.errors import ConfigError, closest
 
-_gelu_by_tanh = partial(functional.gelu, approximate="tanh")
+gelu_by_tanh = partial(functional.gelu, approximate="tanh")
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "gelu_python": functional.gelu,
-    "gelu_new": _gelu_by_tanh,
-    "gelu_fast": _gelu_by_tanh,
-    "gelu_pytorch_tanh": _gelu_by_tanh,
+    "gelu_new": gelu_by_tanh,
+    "gelu_fast": gelu_by_tanh,
+    "gelu_pytorch_tanh": gelu_by_tanh,
     "relu": functional.relu,
     "silu": functional.silu,
     "swish": functional.silu,

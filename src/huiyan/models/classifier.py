@@ -3,12 +3,11 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from huiyan.core.errors import ShapeError
-from huiyan.core.packed import Packed
+from huiyan.core.packed import Packed, check_none_is_empty
 from huiyan.models.activations import activation_named
 from huiyan.models.config import ClassifierConfig, HeadConfig
 from huiyan.models.encoder import Encoder
-from huiyan.models.pooling import POOLINGS
+from huiyan.models.pooling import POOLINGS, FirstPooling
 
 
 class ClassificationHead(nn.Module):
@@ -36,10 +35,13 @@ class ClassificationHead(nn.Module):
         Raises:
             ShapeError: a sequence has no token at all.
         """
-        if bool((packed.lengths == 0).any()):
-            where = int((packed.lengths == 0).nonzero()[0])
-            raise ShapeError(f"A sequence needs at least one token to be classified. Number {where} has none.")
+        check_none_is_empty(packed.lengths)
         return self.of_pooled(self.pooling(rows, packed))
+
+    @property
+    def reads_first_rows(self) -> bool:
+        """Whether the first row of each sequence is all it reads: nobody need compute the others for it."""
+        return isinstance(self.pooling, FirstPooling)
 
     def of_pooled(self, pooled: Float[Tensor, "b m"]) -> Float[Tensor, "b c"]:
         """The logits of sequences of which one row each is left."""
@@ -66,6 +68,8 @@ class SequenceClassifier(nn.Module):
         Raises:
             ShapeError: a sequence is empty, or longer than the positions the model has.
         """
+        if self.head.reads_first_rows:
+            return self.head.of_pooled(self.encoder.first_rows(packed))
         return self.head(self.encoder(packed), packed)
 
     def layer_groups(self) -> list[list[nn.Parameter]]:

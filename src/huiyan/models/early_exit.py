@@ -73,10 +73,10 @@ class ExitingClassifier(nn.Module):
         encoder = self.classifier.encoder
         rows = encoder.embeddings(packed)
         logits: list[Tensor] = []
-        for layer, head in zip(encoder.stack.in_order(), self._heads(), strict=True):
+        for layer, head in zip(encoder.stack.in_order()[:-1], self.exits.heads, strict=True):
             rows = layer(rows, packed.lengths)
             logits.append(head(encoder.stack.final_norm(rows), packed))
-        return torch.stack(logits)
+        return torch.stack([*logits, self._at_the_end(rows, packed)])
 
     def leave_early(self, packed: Packed, *, patience: int) -> tuple[Float[Tensor, "b c"], Int[Tensor, " b"]]:
         """Raw logits of the head at which each sequence leaves, and the number of layers it went through.
@@ -100,8 +100,11 @@ class ExitingClassifier(nn.Module):
         found: list[Tensor] = []
         depths = torch.full((len(packed),), self.n_layers)
         for depth, (layer, head) in enumerate(zip(encoder.stack.in_order(), self._heads(), strict=True), start=1):
-            rows = layer(rows, packed.lengths)
-            logits = head(encoder.stack.final_norm(rows), packed)
+            if depth < self.n_layers:
+                rows = layer(rows, packed.lengths)
+                logits = head(encoder.stack.final_norm(rows), packed)
+            else:
+                logits = self._at_the_end(rows, packed)
             before, choice = choice, logits.argmax(dim=1)
             streak = torch.where(choice == before, streak + 1, 1)
             # Lengths are on the CPU, so who leaves has to be known there: one wait a layer on an accelerator.
@@ -123,6 +126,14 @@ class ExitingClassifier(nn.Module):
         """The classifier's parameters by depth; the exits, as new as its head, learn with the head."""
         groups = self.classifier.layer_groups()
         return [*groups[:-1], [*groups[-1], *self.exits.parameters()]]
+
+    def _at_the_end(self, rows: Tensor, packed: Packed) -> Float[Tensor, "b c"]:
+        """The logits of the last head, from the rows that enter the last layer; as the classifier computes them."""
+        stack, head = self.classifier.encoder.stack, self.classifier.head
+        last = stack.in_order()[-1]
+        if head.reads_first_rows:
+            return head.of_pooled(stack.final_norm(last.first_rows(rows, packed.lengths)))
+        return head(stack.final_norm(last(rows, packed.lengths)), packed)
 
     def _heads(self) -> list[ClassificationHead]:
         return [*(cast("ClassificationHead", head) for head in self.exits.heads), self.classifier.head]

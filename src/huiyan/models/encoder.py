@@ -35,6 +35,14 @@ class Encoder(nn.Module):
         """
         return self.stack(self.embeddings(packed), packed.lengths)
 
+    def first_rows(self, packed: Packed) -> Float[Tensor, "b m"]:
+        """The last hidden state of the first token of every sequence, without computing that of the others.
+
+        Raises:
+            ShapeError: a sequence is empty, or longer than the positions the model has.
+        """
+        return self.stack.first_rows(self.embeddings(packed), packed.lengths)
+
 
 def _layer(config: EncoderConfig) -> TransformerLayer:
     def norm() -> nn.LayerNorm:

@@ -77,7 +77,7 @@ def lower_ranks(encoder: nn.Module, ranks: Mapping[str, int]) -> None:
         if name not in known:
             raise ConfigError(f"The encoder has no full projection {name!r}.", hint=closest(name, known))
         full = known[name]
-        layer = LowRankLinear(full.in_features, full.out_features, rank, bias=_bias_of(full) is not None)
+        layer = LowRankLinear(full.in_features, full.out_features, rank, bias=bias_of(full) is not None)
         encoder.set_submodule(name, layer)
 
 
@@ -210,7 +210,7 @@ def factorise(linear: nn.Linear, moments: InputMoments | None = None) -> Factors
         ShapeError: the moments are of another width, or of no row at all.
     """
     weight = linear.weight.detach().double().cpu()
-    bias = _bias_of(linear)
+    bias = bias_of(linear)
     if bias is not None:
         bias = bias.detach().float().cpu().clone()
     if moments is None:
@@ -239,5 +239,6 @@ def _square_root(spread: Tensor, ridge: float) -> Tensor:
     return vectors * values.clamp(min=ridge).sqrt()
 
 
-def _bias_of(linear: nn.Linear) -> Tensor | None:
-    return cast("Tensor | None", linear.bias)  # torch types it as always there
+def bias_of(linear: nn.Linear) -> Tensor | None:
+    """The bias of a linear layer, `n`, or None; torch types it as always there."""
+    return cast("Tensor | None", linear.bias)

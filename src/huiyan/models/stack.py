@@ -8,12 +8,14 @@ and the order in which layers follow each other (a layer may come more than once
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from huiyan.attention.masks import Mask
 from huiyan.attention.multihead import MultiHeadAttention
 from huiyan.core.config import require
+from huiyan.core.packed import check_none_is_empty
 
 Rows = Float[Tensor, "t m"]
 
@@ -34,6 +36,18 @@ def post_norm(x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module, 
 def pre_norm(x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module, dropout: nn.Module) -> Tensor:
     """Norm inside: x ← x + sublayer(norm(x)), and a norm closes the stack. Source: Xiong et al. 2020, section 3.2."""
     return x + dropout(sublayer(norm(x)))
+
+
+class Layer(Protocol):
+    """What a stack is made of: ``TransformerLayer``, or what stands in for one."""
+
+    def __call__(self, x: Rows, lengths: Int[Tensor, " b"] | None, mask: Mask | None = None) -> Rows:
+        """One layer deeper, `t m`."""
+        ...
+
+    def first_rows(self, x: Rows, lengths: Int[Tensor, " b"]) -> Float[Tensor, "b m"]:
+        """What calling it gives for the first token of each sequence."""
+        ...
 
 
 class FeedForward(nn.Module):
@@ -86,6 +100,37 @@ class TransformerLayer(nn.Module):
         x = self.residual(x, attend_to_own_sequence, self.attention_norm, self.attention_dropout)
         return self.residual(x, self.feed_forward, self.feed_forward_norm, self.feed_forward_dropout)
 
+    def first_rows(self, x: Rows, lengths: Int[Tensor, " b"]) -> Float[Tensor, "b m"]:
+        """What ``forward`` gives for the first token of each sequence; nothing else is computed, where that can be.
+
+        Raises:
+            ShapeError: a sequence is empty.
+        """
+        first = first_of(lengths, x.device)
+        attention = self.attention
+        # A position or a norm in front would have to know which row of the sequence asks.
+        alone = type(attention) is MultiHeadAttention and attention.position is None and self.residual is post_norm
+        if not alone:
+            return self(x, lengths).index_select(0, first)
+        one_each = torch.ones_like(lengths)
+
+        def attend_to_own_sequence(rows: Tensor) -> Tensor:
+            return attention(rows, context=x, lengths=one_each, context_lengths=lengths)
+
+        rows = x.index_select(0, first)
+        rows = self.residual(rows, attend_to_own_sequence, self.attention_norm, self.attention_dropout)
+        return self.residual(rows, self.feed_forward, self.feed_forward_norm, self.feed_forward_dropout)
+
+
+def first_of(lengths: Int[Tensor, " b"], device: torch.device) -> Int[Tensor, " b"]:
+    """The row at which each sequence begins, on ``device``.
+
+    Raises:
+        ShapeError: a sequence is empty.
+    """
+    check_none_is_empty(lengths)
+    return (lengths.cumsum(0) - lengths).to(device, non_blocking=True)
+
 
 class Stack(nn.Module):
     """Layers in the order of ``depth_order``, then ``final_norm``.
@@ -100,24 +145,42 @@ class Stack(nn.Module):
 
     def __init__(
         self,
-        layers: Sequence[TransformerLayer],
+        layers: Sequence[Layer],
         *,
         depth_order: Sequence[int] | None = None,
         final_norm: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.layers = nn.ModuleList(cast("Sequence[nn.Module]", layers))
         self.depth_order = tuple(range(len(layers)) if depth_order is None else depth_order)
         known = all(0 <= layer < len(layers) for layer in self.depth_order)
         require(known, "depth_order", f"indices of the {len(layers)} layers", self.depth_order)
         self.final_norm = nn.Identity() if final_norm is None else final_norm
 
-    def in_order(self) -> list[TransformerLayer]:
+    def distinct_layers(self) -> list[Layer]:
+        """Every layer once."""
+        return [cast("Layer", layer) for layer in self.layers]
+
+    def in_order(self) -> list[Layer]:
         """The layer at every depth, the one next to the embeddings first."""
-        return [cast("TransformerLayer", self.layers[layer]) for layer in self.depth_order]
+        distinct = self.distinct_layers()
+        return [distinct[layer] for layer in self.depth_order]
 
     def forward(self, x: Rows, lengths: Int[Tensor, " b"] | None, mask: Mask | None = None) -> Rows:
         """`t m` through every depth; a token meets the tokens of its own sequence only."""
         for layer in self.in_order():
             x = layer(x, lengths, mask)
         return self.final_norm(x)
+
+    def first_rows(self, x: Rows, lengths: Int[Tensor, " b"]) -> Float[Tensor, "b m"]:
+        """What ``forward`` gives for the first token of each sequence: all that some heads read.
+
+        The last layer computes these rows alone, which saves most of that layer.
+
+        Raises:
+            ShapeError: a sequence is empty.
+        """
+        *below, last = self.in_order()
+        for layer in below:
+            x = layer(x, lengths)
+        return self.final_norm(last.first_rows(x, lengths))

@@ -101,7 +101,7 @@ def logits_of(
     The model is put into eval mode.
     """
     logits = np.empty((len(sequences), model.config.n_classes), dtype=np.float32)
-    for batch, packed in _batches(model, sequences, batch_tokens):
+    for batch, packed in packed_batches(model, sequences, batch_tokens):
         logits[batch] = model(packed).float().cpu().numpy()
     return logits
 
@@ -113,7 +113,7 @@ def early_logits_of(
     """As ``logits_of``, and each sequence leaves as ``ExitingClassifier.leave_early`` says: logits, and layers used."""
     logits = np.empty((len(sequences), model.classifier.config.n_classes), dtype=np.float32)
     depths = np.empty(len(sequences), dtype=np.int64)
-    for batch, packed in _batches(model, sequences, batch_tokens):
+    for batch, packed in packed_batches(model, sequences, batch_tokens):
         found, left_at = model.leave_early(packed, patience=patience)
         logits[batch], depths[batch] = found.float().cpu().numpy(), left_at.numpy()
     return logits, depths
@@ -125,12 +125,14 @@ def logits_of_every_head(
 ) -> Float[np.ndarray, "e n c"]:
     """The logits of every head at full depth, `e n c`, that of the first layer first."""
     logits = np.empty((model.n_layers, len(sequences), model.classifier.config.n_classes), dtype=np.float32)
-    for batch, packed in _batches(model, sequences, batch_tokens):
+    for batch, packed in packed_batches(model, sequences, batch_tokens):
         logits[:, batch] = model(packed).float().cpu().numpy()
     return logits
 
 
-def _batches(model: nn.Module, sequences: Sequence[list[int]], batch_tokens: int) -> Iterator[tuple[list[int], Packed]]:
+def packed_batches(
+    model: nn.Module, sequences: Sequence[list[int]], batch_tokens: int = 4096
+) -> Iterator[tuple[list[int], Packed]]:
     """Row numbers and tokens of each batch; the model is put into eval mode first."""
     model.eval()
     device = next(model.parameters()).device

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich import box
@@ -24,6 +24,7 @@ from huiyan.models.config_file import CONFIG_FILE
 from huiyan.models.encoder import Encoder
 from huiyan.models.hub import fetch_from_hub, is_hub_name
 from huiyan.models.sources import find_model
+from huiyan.models.stack import TransformerLayer
 from huiyan.workflows import wording
 
 MOST_TEXTS = 100_000
@@ -165,7 +166,7 @@ def _flops(encoder: Encoder, attention: Plan, tokens: int, *, training: bool) ->
     """Two for each weight and token; backward, the products for inputs and for weights are as much again each."""
     passes = 3 if training else 1
     found = {"attention": 0, "projections": 0, "feed_forward": 0}
-    for layer in encoder.stack.in_order():
+    for layer in cast("list[TransformerLayer]", encoder.stack.in_order()):
         found["attention"] += sum(attention.flops)
         for name, part in (("projections", layer.attention), ("feed_forward", layer.feed_forward)):
             found[name] += passes * 2 * tokens * _matrix_weights(part)

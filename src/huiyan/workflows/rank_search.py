@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import nn
 
@@ -13,7 +14,7 @@ from huiyan.core.errors import ConfigError
 from huiyan.data.examples import Examples
 from huiyan.models.low_rank import Factors, factorise, input_moments, largest_saving_rank, projections
 from huiyan.tasks.artifact import Artifact
-from huiyan.tasks.classify import class_indices, logits_of
+from huiyan.tasks.classify import class_indices, logits_of, packed_batches
 
 Item = TypeVar("Item")
 CALIBRATION_ROWS = 512
@@ -76,8 +77,10 @@ def choose_ranks(
     labels = class_indices(rows.labels, artifact.manifest.classes)
     calibration = spread(ids, CALIBRATION_ROWS)
     say(f"gathering activations of {len(calibration):,} rows, and factorising {len(full)} matrices")
-    with input_moments(encoder) as moments:
-        logits_of(artifact.model, calibration)
+    with torch.inference_mode(), input_moments(encoder) as moments:
+        # The encoder by itself: the head may need few of the last layer's rows, and those tell less of its inputs.
+        for _, packed in packed_batches(encoder, calibration):
+            encoder(packed)
     factors = {name: factorise(layer, moments[name]) for name, layer in full.items()}
     accuracy, of_full = _given_to(labels, artifact, ids)
     original = Trial({}, _size_of(artifact), accuracy, float(of_full.mean()), error=0.0)

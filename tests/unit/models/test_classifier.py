@@ -70,7 +70,7 @@ def test_layers_that_share_weights_are_one_group() -> None:
 
 
 def test_an_empty_text_cannot_be_classified() -> None:
-    with pytest.raises(ShapeError, match="at least one token to be classified. Number 1 has none"):
+    with pytest.raises(ShapeError, match="at least one token. Number 1 has none"):
         model()(Packed.from_lists([[2], []]))
 
 

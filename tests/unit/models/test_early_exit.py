@@ -103,7 +103,9 @@ def test_layers_after_an_exit_see_fewer_tokens() -> None:
         layer.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
     _, depths = exiting.leave_early(packed, patience=3)
     lengths = packed.lengths
-    assert seen == [int(lengths[depths >= layer].sum()) for layer in range(1, int(depths.max()) + 1)]
+    # The last layer is asked for the first rows alone, past the hooks.
+    below = range(1, min(int(depths.max()) + 1, exiting.n_layers))
+    assert seen == [int(lengths[depths >= layer].sum()) for layer in below]
     assert seen[3] < seen[0]
 
 

@@ -168,7 +168,7 @@ def test_moments_are_of_what_enters_each_projection() -> None:
     model = fresh_classifier(encoder_config(embedding_dropout=0.0), seed=0).eval()
     packed = Packed.from_lists([[2, 5, 6, 3], [2, 3], [7, 8, 9]])
     with torch.no_grad(), input_moments(model.encoder) as moments:
-        model(packed)
+        model.encoder(packed)
         entering = model.encoder.embeddings(packed)
     assert moments.keys() == projections(model.encoder).keys()
     assert {found.n_rows for found in moments.values()} == {9}
@@ -182,7 +182,7 @@ def test_moments_are_of_what_enters_each_projection() -> None:
 def test_shared_layers_see_the_rows_of_every_depth() -> None:
     model = fresh_classifier(encoder_config(n_layers=3, n_layer_groups=1), seed=0).eval()
     with torch.no_grad(), input_moments(model.encoder) as moments:
-        model(Packed.from_lists([[2, 5, 6, 3]]))
+        model.encoder(Packed.from_lists([[2, 5, 6, 3]]))
     assert moments[QUERY].n_rows == 3 * 4
 
 

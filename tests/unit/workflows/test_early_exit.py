@@ -250,7 +250,7 @@ def test_the_estimator_learns_chooses_and_keeps_its_exits(deep_model: Path, tmp_
     texts = [f"the {word} dress {number}" for number in range(30) for word in ("good", "bad", "lovely", "poor")]
     model = huiyan.TextClassifier(
         str(deep_model),
-        epochs=6,
+        epochs=10,
         learning_rate=3e-3,
         max_length=32,
         batch_tokens=128,

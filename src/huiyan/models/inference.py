@@ -1,0 +1,208 @@
+"""The same classifier, made to answer: fewer and larger operations, weights laid out beforehand, fewer bits on request.
+
+``for_inference(model, "bf16")`` gives a classifier that stands wherever the trained one does and computes the same:
+
+- query, key and value are one product; bias, activation and residual ride along with the product they follow
+  (``prepacked.py``: oneDNN on a CPU);
+- rows stay in the precision asked for from the embeddings to the head, which is float32 as ever.
+
+A layer of a kind that is not known here stays as it is, in float32: slower, and right.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TypeGuard, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from huiyan.attention.functional import attend
+from huiyan.attention.masks import Mask
+from huiyan.attention.multihead import MultiHeadAttention
+from huiyan.models.classifier import SequenceClassifier
+from huiyan.models.fresh import without_weights
+from huiyan.models.low_rank import LowRankLinear
+from huiyan.models.prepacked import PrepackedLinear
+from huiyan.models.stack import FeedForward, Layer, Rows, Stack, TransformerLayer, first_of, post_norm, pre_norm
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def for_inference(model: SequenceClassifier, precision: str = "fp32") -> SequenceClassifier:
+    """A classifier that gives the logits of ``model`` faster; it can neither be trained nor saved.
+
+    It shares the embeddings and the head with ``model``, which is put into eval mode, and copies the layers.
+
+    Args:
+        model: in float32, on the device that will answer.
+        precision: of the layers: "fp32", "bf16" or "fp16".
+    """
+    model.eval()
+    stack, dtype = model.encoder.stack, DTYPES[precision]
+    last = stack.depth_order[-1] if stack.depth_order else None
+    layers = [
+        _fast(layer, dtype, first_only=model.head.reads_first_rows and number == last)
+        for number, layer in enumerate(stack.distinct_layers())
+    ]
+    fast = without_weights(model.config)
+    fast.encoder.embeddings = model.encoder.embeddings
+    final = nn.Sequential(stack.final_norm, _InDtype(torch.float32))
+    fast.encoder.stack = Stack(layers, depth_order=stack.depth_order, final_norm=final)
+    fast.head = model.head
+    return fast.eval()
+
+
+def _fast(layer: Layer, dtype: torch.dtype, *, first_only: bool) -> Layer:
+    if can_be_fused(layer):
+        return InferenceLayer(layer, dtype, first_only=first_only)
+    return _Unchanged(layer)
+
+
+def can_be_fused(layer: object) -> TypeGuard[TransformerLayer]:
+    """Whether ``InferenceLayer`` knows all that the layer is made of."""
+    if type(layer) is not TransformerLayer or layer.residual not in (post_norm, pre_norm):
+        return False
+    attention, feed_forward = layer.attention, layer.feed_forward
+    if type(attention) is not MultiHeadAttention or type(feed_forward) is not FeedForward:
+        return False
+    if attention.query_norm is not None or attention.key_norm is not None:
+        return False
+    products = (attention.query, attention.key, attention.value, attention.out, feed_forward.inner, feed_forward.outer)
+    return all(type(product) in (nn.Linear, LowRankLinear) for product in products)
+
+
+class InferenceLayer(nn.Module):
+    """One layer of a stack, as few operations; gives what the layer it is made from gives in eval mode.
+
+    Args:
+        layer: one that ``can_be_fused``.
+        dtype: of the rows and the weights; on a CPU norms keep their own parameters in float32.
+        first_only: whether ``first_rows`` will be asked for: queries then need a weight of their own.
+    """
+
+    def __init__(self, layer: TransformerLayer, dtype: torch.dtype, *, first_only: bool) -> None:
+        super().__init__()
+        attention, feed_forward = layer.attention, cast("FeedForward", layer.feed_forward)
+        self.dtype = dtype
+        self.is_pre_norm = layer.residual is pre_norm
+        self.norms = nn.ModuleList([_norm(layer.attention_norm, dtype), _norm(layer.feed_forward_norm, dtype)])
+        self.projection = _Projections([attention.query, attention.key, attention.value], dtype)
+        split = first_only and not self.is_pre_norm and attention.position is None
+        self.query = _Projections([attention.query], dtype) if split else None
+        self.key_value = _Projections([attention.key, attention.value], dtype) if split else None
+        self.attention = attention
+        self.out = _prepacked(attention.out, dtype)
+        self.inner = _prepacked(feed_forward.inner, dtype, feed_forward.activation)
+        self.outer = _prepacked(feed_forward.outer, dtype)
+
+    def forward(self, x: Rows, lengths: Int[Tensor, " b"] | None, mask: Mask | None = None) -> Rows:
+        """As ``TransformerLayer.forward``."""
+        x = x.to(self.dtype)
+        q, k, v = self.projection(self.norms[0](x) if self.is_pre_norm else x)
+        return self._after_attention(self._attend(q, k, v, lengths, lengths, mask), x)
+
+    def first_rows(self, x: Rows, lengths: Int[Tensor, " b"]) -> Float[Tensor, "b m"]:
+        """As ``TransformerLayer.first_rows``."""
+        x, first = x.to(self.dtype), first_of(lengths, x.device)
+        if self.query is None or self.key_value is None:
+            return self(x, lengths).index_select(0, first)
+        rows = x.index_select(0, first)
+        (q,), (k, v) = self.query(rows), self.key_value(x)
+        return self._after_attention(self._attend(q, k, v, torch.ones_like(lengths), lengths, None), rows)
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None, key_lengths: Tensor | None, mask: Mask | None
+    ) -> Tensor:
+        own = self.attention
+        heads = (x.unflatten(-1, (-1, own.head_width)) for x in (q, k, v))
+        return attend(
+            *heads,
+            lengths=lengths,
+            key_lengths=key_lengths,
+            mask=mask,
+            position=own.position,
+            scale=own.scale,
+            soft_cap=own.soft_cap,
+            sinks=own.sinks,
+            kernel=own.kernel,
+        ).flatten(-2)
+
+    def _after_attention(self, heads: Tensor, x: Tensor) -> Tensor:
+        """The rest of the layer, for the rows ``x`` that the heads belong to."""
+        rows = self.out(heads, x)
+        if self.is_pre_norm:
+            return self.outer(self.inner(self.norms[1](rows)), rows)
+        rows = self.norms[0](rows)
+        return self.norms[1](self.outer(self.inner(rows), rows))
+
+
+class _Projections(nn.Module):
+    """Several projections of the same rows: one product where all are whole, else one each."""
+
+    def __init__(self, projections: Sequence[nn.Module], dtype: torch.dtype) -> None:
+        super().__init__()
+        whole = [projection for projection in projections if isinstance(projection, nn.Linear)]
+        if len(whole) == len(projections):
+            self.widths = [projection.out_features for projection in whole]
+            self.products = nn.ModuleList([PrepackedLinear(whole, dtype=dtype)])
+        else:
+            self.widths = []
+            self.products = nn.ModuleList([_prepacked(projection, dtype) for projection in projections])
+
+    def forward(self, x: Tensor) -> Sequence[Tensor]:
+        rows = [product(x) for product in self.products]
+        return rows[0].split(self.widths, dim=-1) if self.widths else rows
+
+
+class _TwoSteps(nn.Module):
+    """A product of low rank."""
+
+    def __init__(
+        self, product: LowRankLinear, dtype: torch.dtype, activation: Callable[[Tensor], Tensor] | None
+    ) -> None:
+        super().__init__()
+        self.down = PrepackedLinear([product.down], dtype=dtype)
+        self.up = PrepackedLinear([product.up], dtype=dtype, activation=activation)
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return self.up(self.down(x), residual)
+
+
+def _prepacked(
+    product: nn.Module, dtype: torch.dtype, activation: Callable[[Tensor], Tensor] | None = None
+) -> nn.Module:
+    if isinstance(product, LowRankLinear):
+        return _TwoSteps(product, dtype, activation)
+    return PrepackedLinear([cast("nn.Linear", product)], dtype=dtype, activation=activation)
+
+
+def _norm(norm: nn.Module, dtype: torch.dtype) -> nn.Module:
+    # Only a CPU's kernels take rows of one precision and gains of another.
+    parameters = list(norm.parameters())
+    if all(parameter.device.type == "cpu" for parameter in parameters):
+        return norm
+    return copy.deepcopy(norm).to(dtype)
+
+
+class _Unchanged(nn.Module):
+    """A layer as it was, among others in fewer bits."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, lengths: Tensor | None, mask: Mask | None = None) -> Tensor:
+        return self.layer(x.float(), lengths, mask)
+
+    def first_rows(self, x: Tensor, lengths: Tensor) -> Tensor:
+        return self.layer.first_rows(x.float(), lengths)
+
+
+class _InDtype(nn.Module):
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.to(self.dtype)
