@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -44,6 +45,7 @@ from huiyan.core.packed import Packed  # noqa: E402
 from huiyan.models.checkpoint import build_classifier  # noqa: E402
 from huiyan.models.encoder import Encoder  # noqa: E402
 from huiyan.models.sources import find_model  # noqa: E402
+from huiyan.models.stack import TransformerLayer  # noqa: E402
 from huiyan.text.tokenise import Tokenizer  # noqa: E402
 
 FOLDER = ROOT / "docs" / "images" / "attention"
@@ -276,7 +278,7 @@ def minilm_map(layer: int) -> tuple[Tensor, list[str]]:
         x = encoder.embeddings(packed)
         for before in encoder.stack.in_order()[:layer]:
             x = before(x, packed.lengths)
-        attention = encoder.stack.in_order()[layer].attention
+        attention = cast("TransformerLayer", encoder.stack.in_order()[layer]).attention
         q, k = (
             linear(x).unflatten(-1, (-1, attention.head_width)).transpose(0, 1)
             for linear in (attention.query, attention.key)

@@ -1,11 +1,16 @@
 """`huiyan evaluate`."""
 
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich.console import Console
 
 from huiyan.cli.json_file import check_json
 from huiyan.core.files import write_json
+from huiyan.workflows.config import ComputeConfig
+
+DEFAULT = ComputeConfig()
 
 
 def evaluate(
@@ -14,7 +19,7 @@ def evaluate(
     /,
     *,
     encoding: str | None = None,
-    device: str = "auto",
+    compute: Annotated[ComputeConfig, Parameter(name="*", group="Computing")] = DEFAULT,
     rejected: Path | None = None,
     json: Path | None = None,
 ) -> None:
@@ -24,7 +29,7 @@ def evaluate(
         run: Folder that `huiyan train` wrote.
         file: Table with the columns the model was trained on; - for standard input.
         encoding: Text encoding of the file; without it, it is recognised.
-        device: auto, cpu, cuda, cuda:N or mps.
+        compute: How the model answers.
         rejected: Also list the rows that are set aside in this file, as JSON lines: file, line and reason.
         json: Also write the figures as JSON to this file.
     """
@@ -34,7 +39,7 @@ def evaluate(
 
     check_json(json)
     say = progress_for(Console(stderr=True)).note
-    figures = evaluate_workflow(run, file, encoding=encoding, device=device, rejected=rejected, say=say)
+    figures = evaluate_workflow(run, file, encoding=encoding, compute=compute, rejected=rejected, say=say)
     if json is not None:
         write_json(json, figures)
     Console().print(figures_table(figures))

@@ -4,14 +4,18 @@ import json as json_module
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from huiyan.core.errors import ConfigError
+from huiyan.workflows.config import ComputeConfig
 from huiyan.workflows.wording import printable
+
+DEFAULT = ComputeConfig()
 
 
 def predict(
@@ -23,8 +27,7 @@ def predict(
     probabilities: bool = False,
     prefix: str = "",
     encoding: str | None = None,
-    device: str = "auto",
-    patience: int | Literal["auto"] | None = None,
+    compute: Annotated[ComputeConfig, Parameter(name="*", group="Computing")] = DEFAULT,
     overwrite: bool = False,
     json: bool = False,
 ) -> None:
@@ -38,9 +41,7 @@ def predict(
         probabilities: Also give the probability of every class.
         prefix: Put before the names of the added columns, where the table has one called prediction.
         encoding: Text encoding of the file; without it, it is recognised.
-        device: auto, cpu, cuda, cuda:N or mps.
-        patience: Let a text leave the model once this many layers in a row agree on its label, for a run trained with
-            --early-exit; auto is the number that run chose. Without it every text goes through every layer.
+        compute: How the model answers.
         overwrite: Replace OUT if it is there.
         json: Print JSON lines instead of a table for texts on the command line.
     """
@@ -52,7 +53,13 @@ def predict(
         for option, given in (("--out", out), ("--encoding", encoding), ("--overwrite", overwrite)):
             if given:
                 raise ConfigError(f"{option} goes with --file; texts were given.", hint=f"Leave {option} away.")
-        answers = predict_texts(run, texts, all_classes=probabilities, prefix=prefix, device=device, patience=patience)
+        answers = predict_texts(
+            run,
+            texts,
+            all_classes=probabilities,
+            prefix=prefix,
+            compute=compute,
+        )
         _print_answers(texts, answers, json=json or not sys.stdout.isatty())
         return
     predict_file(
@@ -62,9 +69,8 @@ def predict(
         all_classes=probabilities,
         prefix=prefix,
         encoding=encoding,
-        device=device,
+        compute=compute,
         overwrite=overwrite,
-        patience=patience,
         console=Console(stderr=True),
     )
 

@@ -57,7 +57,7 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
     if precision not in ("fp32", "bf16", "fp16"):
         raise ConfigError(f"The precision option must be auto, fp32, bf16 or fp16. Got {precision!r} instead.")
     if precision == "fp16" and device.type == "cpu":
-        raise ConfigError("Training in fp16 needs a GPU, and this run is on the CPU.", hint="Use bf16 or fp32.")
+        raise ConfigError("The precision fp16 needs a GPU, and this is the CPU.", hint="Use bf16 or fp32.")
     return precision
 
 

@@ -1,5 +1,6 @@
 """Batches filled to a token budget instead of a number of rows: no padding, and steps of equal cost."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,7 +41,19 @@ def training_batches(lengths: Sequence[int], *, batch_tokens: int, seed: int, ep
     return pack_rows(order.tolist(), lengths, batch_tokens=batch_tokens)
 
 
-def inference_batches(lengths: Sequence[int], *, batch_tokens: int) -> list[list[int]]:
-    """Batches for prediction: rows by length, longest first, so that a shortage of memory shows at once."""
+def inference_batches(lengths: Sequence[int], *, batch_tokens: int, multiple_of: int = 1) -> list[list[int]]:
+    """Batches for prediction: rows by length, longest first, so that a shortage of memory shows at once.
+
+    Args:
+        lengths: tokens in each row.
+        batch_tokens: the most tokens in a batch, as for ``pack_rows``.
+        multiple_of: so many batches are computed at a time: they are cut so small that about a multiple of it comes
+            out, and nobody is idle while the last one is computed.
+    """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    return pack_rows(order, lengths, batch_tokens=batch_tokens)
+    total = sum(lengths)
+    rounds = math.ceil(total / (batch_tokens * multiple_of))
+    share = math.ceil(total / max(1, rounds * multiple_of))
+    # A batch is full at the last row that fits: it is short of its share by half a row, on average.
+    budget = min(batch_tokens, share + (total // max(1, len(lengths))))
+    return pack_rows(order, lengths, batch_tokens=max(1, budget))

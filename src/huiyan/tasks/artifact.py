@@ -6,6 +6,7 @@ beside them says what the model is for. Nothing in the folder is ever unpickled.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,15 +16,19 @@ from jaxtyping import Float
 
 from huiyan.core.config import Config, require
 from huiyan.core.decision import Decision
+from huiyan.core.devices import Precision
 from huiyan.core.errors import ArtifactError, ConfigError, OutputError, WeightsError
 from huiyan.core.files import sha256_of, write_json
 from huiyan.core.json_files import read_object
+from huiyan.core.lanes import Lanes
 from huiyan.models.checkpoint import load_classifier, read_class_names, save_classifier
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.config_file import CONFIG_FILE
 from huiyan.models.early_exit import ExitingClassifier, Exits, load_exits, save_exits
+from huiyan.models.inference import for_inference
 from huiyan.models.weights import SINGLE_FILE
-from huiyan.tasks.classify import early_logits_of, logits_of
+from huiyan.tasks.classify import device_of, start_early_logits, start_logits
+from huiyan.tasks.precision import PrecisionCheck, answering_precision
 from huiyan.text.tokenise import Tokenizer
 
 FORMAT = 1
@@ -70,6 +75,7 @@ class Manifest(Config):
         data_fingerprint: SHA-256 over the texts and labels trained on.
         weights_sha256: SHA-256 of ``model.safetensors``, which early exits are held to on loading.
         early_exit: how texts may leave early; None, and no key in the file, for a model without exits.
+        bf16: what answering in bfloat16 changes; None, and no key, where that was not measured.
     """
 
     format: int = FORMAT
@@ -90,6 +96,7 @@ class Manifest(Config):
     weights_sha256: str = ""
     label_kind: str = "text"
     early_exit: EarlyExit | None = None
+    bf16: PrecisionCheck | None = None
 
     def __post_init__(self) -> None:
         kinds = tuple(_LABEL_OF_NAME)
@@ -103,9 +110,9 @@ class Manifest(Config):
         return [_LABEL_OF_NAME[self.label_kind](name) for name in self.classes]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; a model without exits does not mention them."""
-        values = super().to_dict()
-        return values if self.early_exit else {key: value for key, value in values.items() if key != "early_exit"}
+        """Plain values; what a model does not have is not mentioned."""
+        absent = {name for name in ("early_exit", "bf16") if getattr(self, name) is None}
+        return {key: value for key, value in super().to_dict().items() if key not in absent}
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -143,12 +150,19 @@ class Artifact:
         tokenizer: the tokenizer it was trained with.
         manifest: what it is for.
         exits: the heads of the layers before the last, in eval mode; None for a model without early exits.
+        precision: that answers are computed in.
     """
 
     model: SequenceClassifier
     tokenizer: Tokenizer
     manifest: Manifest
     exits: Exits | None = None
+    precision: Precision = "fp32"
+
+    @cached_property
+    def fast(self) -> SequenceClassifier:
+        """What answers: ``model`` as it was when this was first asked for, made for inference."""
+        return for_inference(self.model, self.precision)
 
     @property
     def exiting(self) -> ExitingClassifier:
@@ -164,17 +178,29 @@ class Artifact:
             )
         return ExitingClassifier(self.model, self.exits)
 
+    def start_logits(
+        self, texts: Sequence[str], lanes: Lanes, *, patience: Patience = None
+    ) -> Callable[[], Float[np.ndarray, "n c"]]:
+        """Begin ``logits``: tokens are made now, and what comes back waits for the rest.
+
+        Raises:
+            ConfigError: a patience below 1, or any for a model without early exits.
+        """
+        chosen = self.patience_of(patience)
+        sequences = self.tokenizer.encode_batch(texts, max_length=self.manifest.max_length)
+        if chosen is None or self.exits is None:
+            return start_logits(self.fast, sequences, lanes)
+        wait = start_early_logits(ExitingClassifier(self.fast, self.exits), sequences, lanes, patience=chosen)
+        return lambda: wait()[0]
+
     def logits(self, texts: Sequence[str], *, patience: Patience = None) -> Float[np.ndarray, "n c"]:
         """Raw logits of texts, `n c`, in the order of ``manifest.classes``.
 
         Raises:
             ConfigError: a patience below 1, or any for a model without early exits.
         """
-        sequences = self.tokenizer.encode_batch(texts, max_length=self.manifest.max_length)
-        chosen = self.patience_of(patience)
-        if chosen is None:
-            return logits_of(self.model, sequences)
-        return early_logits_of(self.exiting, sequences, patience=chosen)[0]
+        with Lanes(device_of(self.model)) as lanes:
+            return self.start_logits(texts, lanes, patience=patience)()
 
     def probabilities(self, texts: Sequence[str], *, patience: Patience = None) -> Float[np.ndarray, "n c"]:
         """Probabilities of texts, `n c`, in the order of ``manifest.classes``; every row sums to 1.
@@ -228,10 +254,16 @@ class Artifact:
         return replace(own, weights_sha256=sha256_of(folder / EXITS))
 
     @classmethod
-    def load(cls, folder: Path, *, device: torch.device | str = "cpu") -> Self:
+    def load(cls, folder: Path, *, device: torch.device | str = "cpu", precision: str = "fp32") -> Self:
         """Read the folder that ``save`` wrote.
 
+        Args:
+            folder: what training, or ``save``, wrote.
+            device: where to answer.
+            precision: to answer in; "auto" is bf16 where the device multiplies it natively and the manifest says that
+                the answers stayed the same on the validation rows.
         Raises:
+            ConfigError: the precision is unknown, or not for this device.
             ArtifactError: the folder is none of ours, of a newer format, or its parts do not belong together.
             WeightsError: the weights do not fit the configuration.
         """
@@ -255,7 +287,8 @@ class Artifact:
         tokenizer = Tokenizer.from_folder(folder)
         check_vocabulary(tokenizer, model, str(folder))
         exits = _read_exits(folder, manifest, model)
-        return cls(model.to(device).eval(), tokenizer, manifest, None if exits is None else exits.to(device))
+        found = answering_precision(precision, torch.device(device), bf16=manifest.bf16)
+        return cls(model.to(device).eval(), tokenizer, manifest, None if exits is None else exits.to(device), found)
 
 
 def check_vocabulary(tokenizer: Tokenizer, model: SequenceClassifier, where: str) -> None:

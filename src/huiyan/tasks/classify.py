@@ -1,6 +1,7 @@
 """Classification: one label of several for a text. How rows become a batch, what the loss is, what comes out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -8,10 +9,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from huiyan.core.lanes import Lanes
 from huiyan.core.packed import Packed
 from huiyan.data.packing import inference_batches
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.early_exit import ExitingClassifier, depth_weights
+
+BATCH_TOKENS = 2048
+"""Tokens computed at a time: enough to keep a core at matrix products, few enough to stay in its cache."""
+Result = TypeVar("Result")
 
 
 class ClassificationObjective:
@@ -91,50 +97,113 @@ def balanced_weights(labels: Sequence[int], n_classes: int) -> Float[np.ndarray,
     return np.where(counts > 0, len(labels) / (n_classes * np.maximum(counts, 1)), 0.0)
 
 
-@torch.inference_mode()
 def logits_of(
-    model: SequenceClassifier, sequences: Sequence[list[int]], *, batch_tokens: int = 4096
+    model: SequenceClassifier, sequences: Sequence[list[int]], *, batch_tokens: int = BATCH_TOKENS
 ) -> Float[np.ndarray, "n c"]:
     """The logits of token sequences, in the order given, `n c`, float32.
 
     The one path from tokens to answers: validation, the test, predict and serving all come through here.
     The model is put into eval mode.
     """
-    logits = np.empty((len(sequences), model.config.n_classes), dtype=np.float32)
-    for batch, packed in packed_batches(model, sequences, batch_tokens):
-        logits[batch] = model(packed).float().cpu().numpy()
-    return logits
+    with Lanes(device_of(model)) as lanes:
+        return start_logits(model, sequences, lanes, batch_tokens=batch_tokens)()
 
 
-@torch.inference_mode()
+def start_logits(
+    model: SequenceClassifier, sequences: Sequence[list[int]], lanes: Lanes, *, batch_tokens: int = BATCH_TOKENS
+) -> Callable[[], Float[np.ndarray, "n c"]]:
+    """Begin ``logits_of``: what comes back waits for the logits, and something else can be done before."""
+    found = _start(model, sequences, lanes, batch_tokens, lambda packed: model(packed).float().cpu().numpy())
+
+    def wait() -> Float[np.ndarray, "n c"]:
+        logits = np.empty((len(sequences), model.config.n_classes), dtype=np.float32)
+        for batch, result in found:
+            logits[batch] = result()
+        return logits
+
+    return wait
+
+
 def early_logits_of(
-    model: ExitingClassifier, sequences: Sequence[list[int]], *, patience: int, batch_tokens: int = 4096
+    model: ExitingClassifier, sequences: Sequence[list[int]], *, patience: int, batch_tokens: int = BATCH_TOKENS
 ) -> tuple[Float[np.ndarray, "n c"], Int[np.ndarray, " n"]]:
     """As ``logits_of``, and each sequence leaves as ``ExitingClassifier.leave_early`` says: logits, and layers used."""
-    logits = np.empty((len(sequences), model.classifier.config.n_classes), dtype=np.float32)
-    depths = np.empty(len(sequences), dtype=np.int64)
-    for batch, packed in packed_batches(model, sequences, batch_tokens):
-        found, left_at = model.leave_early(packed, patience=patience)
-        logits[batch], depths[batch] = found.float().cpu().numpy(), left_at.numpy()
-    return logits, depths
+    with Lanes(device_of(model)) as lanes:
+        return start_early_logits(model, sequences, lanes, patience=patience, batch_tokens=batch_tokens)()
 
 
-@torch.inference_mode()
+def start_early_logits(
+    model: ExitingClassifier,
+    sequences: Sequence[list[int]],
+    lanes: Lanes,
+    *,
+    patience: int,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Callable[[], tuple[Float[np.ndarray, "n c"], Int[np.ndarray, " n"]]]:
+    """Begin ``early_logits_of``, as ``start_logits`` begins ``logits_of``."""
+
+    def compute(packed: Packed) -> tuple[np.ndarray, np.ndarray]:
+        logits, depths = model.leave_early(packed, patience=patience)
+        return logits.float().cpu().numpy(), depths.numpy()
+
+    found = _start(model, sequences, lanes, batch_tokens, compute)
+
+    def wait() -> tuple[Float[np.ndarray, "n c"], Int[np.ndarray, " n"]]:
+        logits = np.empty((len(sequences), model.classifier.config.n_classes), dtype=np.float32)
+        depths = np.empty(len(sequences), dtype=np.int64)
+        for batch, result in found:
+            logits[batch], depths[batch] = result()
+        return logits, depths
+
+    return wait
+
+
 def logits_of_every_head(
-    model: ExitingClassifier, sequences: Sequence[list[int]], *, batch_tokens: int = 4096
+    model: ExitingClassifier, sequences: Sequence[list[int]], *, batch_tokens: int = BATCH_TOKENS
 ) -> Float[np.ndarray, "e n c"]:
     """The logits of every head at full depth, `e n c`, that of the first layer first."""
     logits = np.empty((model.n_layers, len(sequences), model.classifier.config.n_classes), dtype=np.float32)
-    for batch, packed in packed_batches(model, sequences, batch_tokens):
-        logits[:, batch] = model(packed).float().cpu().numpy()
+    with Lanes(device_of(model)) as lanes:
+        for batch, result in _start(
+            model, sequences, lanes, batch_tokens, lambda packed: model(packed).float().cpu().numpy()
+        ):
+            logits[:, batch] = result()
     return logits
 
 
 def packed_batches(
-    model: nn.Module, sequences: Sequence[list[int]], batch_tokens: int = 4096
+    model: nn.Module, sequences: Sequence[list[int]], batch_tokens: int = BATCH_TOKENS
 ) -> Iterator[tuple[list[int], Packed]]:
-    """Row numbers and tokens of each batch; the model is put into eval mode first."""
+    """Row numbers and tokens of each batch, for a model that is put into eval mode first."""
     model.eval()
-    device = next(model.parameters()).device
     for batch in inference_batches([len(sequence) for sequence in sequences], batch_tokens=batch_tokens):
-        yield batch, Packed.from_lists([sequences[row] for row in batch], device)
+        yield batch, Packed.from_lists([sequences[row] for row in batch], device_of(model))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters are."""
+    return next(model.parameters()).device
+
+
+def _start(
+    model: nn.Module,
+    sequences: Sequence[list[int]],
+    lanes: Lanes,
+    batch_tokens: int,
+    compute: Callable[[Packed], Result],
+) -> list[tuple[list[int], Callable[[], Result]]]:
+    """Row numbers of each batch, and what waits for its result."""
+    model.eval()
+    device = device_of(model)
+
+    def run(batch: list[int]) -> Result:
+        with torch.inference_mode():
+            return compute(Packed.from_lists([sequences[row] for row in batch], device))
+
+    batches = inference_batches(
+        [len(sequence) for sequence in sequences], batch_tokens=batch_tokens, multiple_of=lanes.count
+    )
+    if len(batches) == 1:  # by itself it has all cores
+        result = run(batches[0])
+        return [(batches[0], lambda: result)]
+    return [(batch, lanes.submit(run, batch).result) for batch in batches]

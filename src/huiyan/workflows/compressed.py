@@ -16,6 +16,7 @@ from rich.text import Text
 from huiyan.core.devices import wait_for
 from huiyan.core.files import atomic_text, write_json
 from huiyan.data.examples import Examples
+from huiyan.data.sample import spread
 from huiyan.evaluation.comparison import compare_paired
 from huiyan.models.low_rank import projections
 from huiyan.models.weights import weight_files
@@ -23,7 +24,7 @@ from huiyan.tasks.artifact import Artifact
 from huiyan.tasks.classify import class_indices
 from huiyan.workflows import wording
 from huiyan.workflows.assess import figures_with_intervals
-from huiyan.workflows.rank_search import Trial, spread
+from huiyan.workflows.rank_search import Trial
 from huiyan.workflows.rendering import render_compressed_card, render_size_picture
 
 TIMED_ROWS = 128

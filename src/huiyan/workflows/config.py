@@ -58,6 +58,23 @@ class ModelConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ComputeConfig(Config):
+    """How a trained model answers.
+
+    Attributes:
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, fp32, bf16 or fp16. auto is bf16 where the machine multiplies it natively and the run found
+            that its answers stay the same, else fp32.
+        patience: Let a text leave the model once this many layers in a row agree on its label, for a run trained with
+            --early-exit; auto is the number that run chose. Without it every text goes through every layer.
+    """
+
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    patience: int | Literal["auto"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainRun(Config):
     """One ``huiyan train``.
 

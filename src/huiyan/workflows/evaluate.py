@@ -4,15 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from huiyan.core.devices import pick_device
 from huiyan.core.errors import DataError, OutputError
 from huiyan.data.examples import read_examples
 from huiyan.data.rejected import RejectedRows
 from huiyan.data.splits import read_splits, text_sha256
-from huiyan.tasks.artifact import Artifact
 from huiyan.tasks.classify import class_indices
+from huiyan.workflows.answering import load_to_answer
 from huiyan.workflows.assess import figures_with_intervals
+from huiyan.workflows.config import ComputeConfig
 from huiyan.workflows.tables import SPLITS, with_known_labels
+
+DEFAULT = ComputeConfig()
 
 
 def evaluate(
@@ -20,7 +22,7 @@ def evaluate(
     file: str,
     *,
     encoding: str | None = None,
-    device: str = "auto",
+    compute: ComputeConfig = DEFAULT,
     rejected: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -30,18 +32,19 @@ def evaluate(
         run: the folder of a trained model; column names are read from it.
         file: the table; ``-`` is standard input.
         encoding: of a text file; None recognises it.
-        device: where to compute.
+        compute: device, precision, and how patient to be with early exits.
         rejected: where to list the rows set aside, as JSON lines with file, line and reason; replaced if it is there.
         say: told what was found.
     Returns:
-        ``classes`` and the ``test`` part of a report: rows, metrics with intervals, per-class table, confusion matrix;
+        ``classes``, ``precision`` and the ``test`` part of a report: rows, metrics with intervals, per-class table,
+        confusion matrix;
         ``rejected_reasons``; and ``seen_in_training``, how many of the texts the model was trained on,
         None when the folder has no splits to tell.
     Raises:
         OutputError: ``rejected`` is the table itself, or cannot be written.
         DataError: the table cannot be read, lacks a column the model was trained on, or has no usable row.
     """
-    artifact = Artifact.load(run, device=pick_device(device))
+    artifact = load_to_answer(run, compute)
     manifest = artifact.manifest
     _check_rejected(rejected, file)
     with RejectedRows(rejected) as aside:
@@ -59,10 +62,13 @@ def evaluate(
     if seen:
         say(f"warning: the model was trained on {seen} of these {len(examples)} texts, so the figures flatter it")
     labels = class_indices(examples.labels, manifest.classes)
-    figures = figures_with_intervals(labels, artifact.probabilities(examples.texts), manifest.classes)
+    figures = figures_with_intervals(
+        labels, artifact.probabilities(examples.texts, patience=compute.patience), manifest.classes
+    )
     return {
         "file": file,
         "classes": list(manifest.classes),
+        "precision": artifact.precision,
         "test": figures,
         "rejected_reasons": dict(aside.reasons),
         "seen_in_training": seen,

@@ -13,13 +13,15 @@ import torch
 
 from huiyan import __version__
 from huiyan.core.decision import Decision
-from huiyan.core.devices import pick_device
+from huiyan.core.devices import multiplies_bf16, pick_device
 from huiyan.core.errors import NonFiniteLossError
 from huiyan.core.seeds import derive_seed
 from huiyan.data.examples import Examples
+from huiyan.data.sample import spread
 from huiyan.evaluation.metrics import classification_scores
 from huiyan.models.checkpoint import build_classifier
 from huiyan.models.early_exit import fresh_exits
+from huiyan.models.inference import for_inference
 from huiyan.models.sources import ModelSource
 from huiyan.tasks.artifact import Artifact, EarlyExit, Manifest, check_vocabulary
 from huiyan.tasks.classify import (
@@ -29,6 +31,7 @@ from huiyan.tasks.classify import (
     class_indices,
     logits_of,
 )
+from huiyan.tasks.precision import check_precision
 from huiyan.text.tokenise import Tokenizer
 from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingLoop, TrainingState, Validation
@@ -38,6 +41,8 @@ from huiyan.workflows.early_exit import choose_patience, validation_curve
 
 CHECKPOINTS = "checkpoint"
 """The folder, in a run's folder, of the state for ``resume``."""
+CHECKED_ROWS = 1000
+"""Validation rows that tell whether bfloat16 may answer."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +121,22 @@ def fit_classifier(
             own = EarlyExit(patience=choose_patience(curve))
             artifact = replace(artifact, manifest=replace(artifact.manifest, early_exit=own))
     artifact.model.eval()
+    if not state.interrupted:
+        artifact = with_bf16_check(artifact, validation.texts, device)
     if out is not None:
         artifact.save(out)
     return Fitted(artifact, state, device, curve)
+
+
+def with_bf16_check(artifact: Artifact, texts: Sequence[str], device: torch.device) -> Artifact:
+    """The artifact with what answering in bfloat16 changes on ``CHECKED_ROWS`` of the texts, where that is native."""
+    found = None
+    if multiplies_bf16(device):
+        sequences = artifact.tokenizer.encode_batch(
+            spread(texts, CHECKED_ROWS), max_length=artifact.manifest.max_length
+        )
+        found = check_precision(artifact.model, sequences, artifact.manifest.decision, "bf16")
+    return replace(artifact, manifest=replace(artifact.manifest, bf16=found))
 
 
 def _untrained(
@@ -170,7 +188,7 @@ def _validation(artifact: Artifact, validation: Examples) -> Validation:
     labels = class_indices(validation.labels, classes)
 
     def figures() -> dict[str, float]:
-        return validation_figures(logits_of(artifact.model, ids), labels, classes)
+        return validation_figures(logits_of(for_inference(artifact.model), ids), labels, classes)
 
     return Validation(figures, sum(map(len, ids)))
 

@@ -6,68 +6,35 @@ import itertools
 import json
 import math
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from huiyan.core.devices import pick_device
 from huiyan.core.errors import ConfigError, DataError, OutputError
 from huiyan.core.files import atomic_path
+from huiyan.core.lanes import Lanes
 from huiyan.data.columns import require_columns
 from huiyan.data.examples import text_of
 from huiyan.data.rejected import RejectedRows
 from huiyan.data.streams import is_stream
 from huiyan.data.tables import Row, Table, open_table
-from huiyan.tasks.artifact import Artifact, Patience
+from huiyan.tasks.classify import device_of
+from huiyan.workflows.answering import Answering, load_to_answer
+from huiyan.workflows.config import ComputeConfig
 
 CHUNK_ROWS = 1024
 """Rows answered at a time: enough to sort them by length, few enough to hold."""
+DEFAULT = ComputeConfig()
+AHEAD = 2
+"""Such chunks that are read, tokenised and computed while an earlier one is written."""
+T = TypeVar("T")
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 TABLE_SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES, ".parquet", ".xlsx", ".gz", ".zst")
 SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES)
-
-
-@dataclass(frozen=True)
-class Answering:
-    """How answers are written beside a row.
-
-    Args:
-        artifact: the model.
-        all_classes: also give the probability of every class.
-        prefix: before the names of the added columns.
-        patience: how many layers in a row have to agree before a text leaves; None is full depth.
-    """
-
-    artifact: Artifact
-    all_classes: bool
-    prefix: str
-    patience: Patience = None
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the added columns."""
-        classes = self.artifact.manifest.classes if self.all_classes else ()
-        return [
-            f"{self.prefix}prediction",
-            f"{self.prefix}probability",
-            *(f"{self.prefix}probability_{name}" for name in classes),
-        ]
-
-    def answers(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """The added columns of each text, in order; probabilities to six places."""
-        manifest = self.artifact.manifest
-        probabilities = self.artifact.probabilities(texts, patience=self.patience)
-        answers: list[dict[str, Any]] = []
-        for row, choice in zip(probabilities, manifest.decision.choose(probabilities), strict=True):
-            shown = [round(float(row[choice]), 6)]
-            if self.all_classes:
-                shown += [round(float(value), 6) for value in row]
-            answers.append(dict(zip(self.columns, [manifest.classes[int(choice)], *shown], strict=True)))
-        return answers
 
 
 def predict_texts(
@@ -76,8 +43,7 @@ def predict_texts(
     *,
     all_classes: bool = False,
     prefix: str = "",
-    device: str = "auto",
-    patience: Patience = None,
+    compute: ComputeConfig = DEFAULT,
 ) -> list[dict[str, Any]]:
     """Answer texts.
 
@@ -86,9 +52,7 @@ def predict_texts(
         texts: one string each; for a model of several text columns, join them with line breaks.
         all_classes: also give the probability of every class.
         prefix: before the names in the answers.
-        device: where to compute.
-        patience: how many layers in a row have to agree before a text leaves early, or "auto" for the number that
-            the run chose; None is full depth.
+        compute: device, precision, and how patient to be with early exits.
     Returns:
         For each text ``prediction``, ``probability`` and, on request, ``probability_CLASS``.
     Raises:
@@ -101,8 +65,9 @@ def predict_texts(
             raise ConfigError(
                 f"Text {number} of {len(texts)} is blank.", hint="Give a text with at least one visible character."
             )
-    artifact = Artifact.load(run, device=pick_device(device))
-    return _answering(artifact, all_classes, prefix, patience).answers(texts)
+    artifact = load_to_answer(run, compute)
+    with Lanes(device_of(artifact.model)) as lanes:
+        return Answering(artifact, all_classes, prefix, compute.patience).start(texts, lanes)()
 
 
 def predict_file(
@@ -113,9 +78,8 @@ def predict_file(
     all_classes: bool = False,
     prefix: str = "",
     encoding: str | None = None,
-    device: str = "auto",
+    compute: ComputeConfig = DEFAULT,
     overwrite: bool = False,
-    patience: Patience = None,
     console: Console | None = None,
 ) -> int:
     """Answer every row of a table, as a stream: memory does not grow with the file.
@@ -131,10 +95,8 @@ def predict_file(
         all_classes: also give the probability of every class.
         prefix: before the names of the added columns.
         encoding: of a text file; None recognises it.
-        device: where to compute.
+        compute: device, precision, and how patient to be with early exits.
         overwrite: replace ``out`` if it is there.
-        patience: how many layers in a row have to agree before a text leaves early, or "auto" for the number that
-            the run chose; None is full depth.
         console: where progress is shown.
     Returns:
         How many rows were answered.
@@ -145,8 +107,8 @@ def predict_file(
         ConfigError: ``patience`` is below 1, or the model has no early exits.
     """
     _check_out(out, file, overwrite=overwrite)
-    artifact = Artifact.load(run, device=pick_device(device))
-    answering = _answering(artifact, all_classes, prefix, patience)
+    artifact = load_to_answer(run, compute)
+    answering = Answering(artifact, all_classes, prefix, compute.patience)
     with open_table(file, encoding=encoding) as table:
         # The columns of a live stream are those of its first row only, and in JSON lines a later one may have the text.
         if not (is_stream(file) and table.format.kind == "jsonl"):
@@ -156,9 +118,12 @@ def predict_file(
         with RejectedRows() if rejected_path is None else _rejected_if_any(rejected_path) as rejected:
             with _writer(out, [*table.columns, *answering.columns]) as write, _progress(table, console) as tick:
                 rows = _checked(table, answering.columns, out)
-                n_rows = 1 if is_stream(file) and out == "-" else CHUNK_ROWS
+                live = is_stream(file) and out == "-"
+                n_rows = 1 if live else CHUNK_ROWS
                 chunks = iter(lambda: list(itertools.islice(rows, n_rows)), [])
-                answered = _stream(chunks, answering, write, rejected, tick)
+                with Lanes(device_of(artifact.model)) as lanes:
+                    under_way = _start_each(chunks, answering, rejected, lanes)
+                    answered = _finish_each(_ahead(under_way, 0 if live else AHEAD), answering, write, tick)
             count, reasons = rejected.count, rejected.reasons
     if console is not None:
         _summarise(console, out, answered, count, reasons, rejected_path)
@@ -168,12 +133,6 @@ def predict_file(
             hint=f"The model reads the columns {', '.join(map(repr, artifact.manifest.text_columns))}.",
         )
     return answered
-
-
-def _answering(artifact: Artifact, all_classes: bool, prefix: str, patience: Patience) -> Answering:
-    # Told now: a stream whose first row is long in coming should not be waited for.
-    artifact.patience_of(patience)
-    return Answering(artifact, all_classes, prefix, patience)
 
 
 def _checked(table: Table, added: Sequence[str], out: str) -> Iterator[Row]:
@@ -201,24 +160,52 @@ def _require_free(names: Iterable[str], added: Sequence[str], *, where: str) -> 
         )
 
 
-def _stream(
-    chunks: Iterable[list[Row]],
-    answering: Answering,
-    write: Callable[[dict[str, Any]], None],
-    rejected: RejectedRows,
-    tick: Callable[[int], None],
-) -> int:
+class _Started(NamedTuple):
+    """Rows, which of them have a text, and what waits for the answers of those."""
+
+    rows: list[Row]
+    usable: list[bool]
+    wait: Callable[[], list[dict[str, Any]]]
+
+
+def _start_each(
+    chunks: Iterable[list[Row]], answering: Answering, rejected: RejectedRows, lanes: Lanes
+) -> Iterator[_Started]:
     columns = answering.artifact.manifest.text_columns
-    nothing = dict.fromkeys(answering.columns)
-    answered = 0
     for chunk in chunks:
         texts = [_text(row, columns, rejected) for row in chunk]
         usable = [text for text in texts if text]
-        answers = iter(answering.answers(usable) if usable else [])
-        for row, text in zip(chunk, texts, strict=True):
-            write(row.values | (next(answers) if text else nothing))
-        answered += len(usable)
-        tick(len(chunk))
+        yield _Started(chunk, [bool(text) for text in texts], answering.start(usable, lanes) if usable else list)
+
+
+def _ahead(items: Iterable[T], count: int) -> Iterator[T]:
+    """The items in order, with so many of the following ones taken before: they are under way already."""
+    waiting: deque[T] = deque()
+    try:
+        for item in items:
+            waiting.append(item)
+            if len(waiting) > count:
+                yield waiting.popleft()
+    except Exception:  # of the items: what came before is not lost
+        yield from waiting
+        raise
+    yield from waiting
+
+
+def _finish_each(
+    under_way: Iterable[_Started],
+    answering: Answering,
+    write: Callable[[dict[str, Any]], None],
+    tick: Callable[[int], None],
+) -> int:
+    nothing = dict.fromkeys(answering.columns)
+    answered = 0
+    for rows, usable, wait in under_way:
+        answers = iter(wait())
+        for row, has_text in zip(rows, usable, strict=True):
+            write(row.values | (next(answers) if has_text else nothing))
+        answered += sum(usable)
+        tick(len(rows))
     return answered
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,11 +11,11 @@ from torch import nn
 from huiyan.core.config import require
 from huiyan.core.errors import ConfigError
 from huiyan.data.examples import Examples
+from huiyan.data.sample import spread
 from huiyan.models.low_rank import Factors, factorise, input_moments, largest_saving_rank, projections
 from huiyan.tasks.artifact import Artifact
 from huiyan.tasks.classify import class_indices, logits_of, packed_batches
 
-Item = TypeVar("Item")
 CALIBRATION_ROWS = 512
 """Activations are gathered on so many rows: tens of thousands of tokens, for matrices of some hundred columns."""
 N_TRIALS = 8
@@ -116,12 +115,6 @@ def _given_to(
 
 def _size_of(artifact: Artifact) -> int:
     return sum(parameter.numel() for parameter in artifact.model.parameters())
-
-
-def spread(items: list[Item], most: int) -> list[Item]:
-    """At most that many of the items, evenly from beginning to end."""
-    n = min(len(items), most)
-    return [items[place * len(items) // n] for place in range(n)]
 
 
 def _search(

@@ -14,10 +14,11 @@ from huiyan.core.errors import ArtifactError, ColumnError, ConfigError, DataErro
 from huiyan.models.low_rank import InputMoments, LowRankLinear, factorise
 from huiyan.tasks.artifact import Artifact
 from huiyan.workflows.compress import CompressConfig, compress, default_out
+from huiyan.workflows.config import ComputeConfig
 from huiyan.workflows.estimators import TextClassifier
 from huiyan.workflows.evaluate import evaluate
 from huiyan.workflows.figures import size_chart
-from huiyan.workflows.rank_search import Trial, _search, _smallest_that_holds, spread
+from huiyan.workflows.rank_search import Trial, _search, _smallest_that_holds
 
 
 def silent(_: str) -> None:
@@ -79,7 +80,9 @@ def test_the_folder_holds_the_ranks_and_is_read_by_everything(
         assert isinstance(layer, LowRankLinear) and layer.down.out_features == rank
     classifier = TextClassifier.load(folder, device="cpu")
     assert classifier.predict(["good great lovely dress", "bad poor awful dress"]).tolist() == ["positive", "negative"]
-    figures = evaluate(folder, str(folder.parent / "more.csv"), device="cpu", say=silent)
+    figures = evaluate(
+        folder, str(folder.parent / "more.csv"), compute=ComputeConfig(device="cpu", precision="fp32"), say=silent
+    )
     assert figures["test"]["metrics"]["accuracy"]["value"] > 0.9
     assert figures["seen_in_training"] == 0, "splits.jsonl came along"
     with pytest.raises(ValueError, match="huiyan-bert"):
@@ -111,7 +114,13 @@ def test_the_card_says_what_it_cost(compressed: tuple[Path, dict, list[str]], ti
 
 def test_the_same_again_is_the_same_model(compressed: tuple[Path, dict, list[str]], tiny_run: Path) -> None:
     folder, report, _ = compressed
-    again = compress(tiny_run, report["data"]["file"], out=folder.parent / "again", device="cpu", say=silent)
+    again = compress(
+        tiny_run,
+        report["data"]["file"],
+        out=folder.parent / "again",
+        device="cpu",
+        say=silent,
+    )
     assert again["ranks"] == report["ranks"] and again["test"] == report["test"]
     assert (folder.parent / "again/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
@@ -119,7 +128,14 @@ def test_the_same_again_is_the_same_model(compressed: tuple[Path, dict, list[str
 @pytest.mark.parametrize(("rank", "attention", "feed_forward"), [("8", 8, 8), (0.25, 8, 8), (20, None, 20)])
 def test_a_fixed_rank(tiny_run: Path, table: str, tmp_path: Path, rank, attention, feed_forward) -> None:
     """Of 32 × 32 and 32 × 64 matrices; a rank of 20 makes the square ones no smaller, so they stay whole."""
-    report = compress(tiny_run, table, CompressConfig(rank=rank), out=tmp_path / "o", device="cpu", say=silent)
+    report = compress(
+        tiny_run,
+        table,
+        CompressConfig(rank=rank),
+        out=tmp_path / "o",
+        device="cpu",
+        say=silent,
+    )
     assert {it["rank"] for name, it in report["ranks"].items() if "attention" in name} == {attention}
     assert {it["rank"] for name, it in report["ranks"].items() if "feed_forward" in name} == {feed_forward}
     assert len(report["trials"]) == 2 and report["options"]["max_loss"] is None
@@ -194,11 +210,6 @@ def test_the_search_comes_close_to_what_may_be_given_up() -> None:
     assert any(not trial.holds(original, 1.0) for trial in trials)
 
 
-def test_rows_are_spread_over_the_whole() -> None:
-    assert spread(list(range(10)), 4) == [0, 2, 5, 7]
-    assert spread([3, 1], 4) == [3, 1]
-
-
 def test_few_rows_and_training_texts_are_said(
     tiny_run: Path, write_reviews: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -256,12 +267,27 @@ def test_a_place_that_is_taken(tiny_run: Path, table: str, tmp_path: Path) -> No
 
 def test_overwriting_replaces_a_run_and_a_failure_brings_it_back(tiny_run: Path, table: str, tmp_path: Path) -> None:
     out = tmp_path / "o"
-    compress(tiny_run, table, CompressConfig(rank=8), out=out, device="cpu", say=silent)
+    compress(
+        tiny_run,
+        table,
+        CompressConfig(rank=8),
+        out=out,
+        device="cpu",
+        say=silent,
+    )
     first = (out / "model.safetensors").read_bytes()
     with pytest.raises(ConfigError):
         compress(tiny_run, table, CompressConfig(rank=32), out=out, overwrite=True, say=silent)
     assert (out / "model.safetensors").read_bytes() == first
-    compress(tiny_run, table, CompressConfig(rank=4), out=out, overwrite=True, device="cpu", say=silent)
+    compress(
+        tiny_run,
+        table,
+        CompressConfig(rank=4),
+        out=out,
+        overwrite=True,
+        device="cpu",
+        say=silent,
+    )
     assert set(Artifact.load(out).model.config.encoder.ranks.values()) == {4}
 
 
@@ -276,7 +302,14 @@ def test_an_interruption_leaves_what_was_there(tiny_run: Path, table: str, tmp_p
     with pytest.raises(KeyboardInterrupt):
         compress(tiny_run, table, CompressConfig(rank=8), out=out, device="cpu", say=interrupt)
     assert set(tmp_path.iterdir()) == before
-    compress(tiny_run, table, CompressConfig(rank=8), out=out, device="cpu", say=silent)
+    compress(
+        tiny_run,
+        table,
+        CompressConfig(rank=8),
+        out=out,
+        device="cpu",
+        say=silent,
+    )
     kept = {path.name: path.read_bytes() for path in out.iterdir()}
     with pytest.raises(KeyboardInterrupt):
         compress(tiny_run, table, CompressConfig(rank=4), out=out, overwrite=True, device="cpu", say=interrupt)

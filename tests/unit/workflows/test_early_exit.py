@@ -23,7 +23,7 @@ from huiyan.core.errors import ConfigError
 from huiyan.core.packed import Packed
 from huiyan.tasks.artifact import Artifact, Manifest
 from huiyan.training.progress import Silent
-from huiyan.workflows.config import TrainRun
+from huiyan.workflows.config import ComputeConfig, TrainRun
 from huiyan.workflows.early_exit import choose_patience, depths_left, exit_curve
 from huiyan.workflows.predict import predict_file, predict_texts
 from huiyan.workflows.report import terminal_summary
@@ -123,7 +123,9 @@ def test_the_curve_s_scores_are_those_of_the_answers_predict_gives(exiting_run: 
     rows = Path(report["data"]["files"]["train"]).read_text(encoding="utf-8").splitlines()
     test = [rows[int(row["source"].rpartition(":")[2]) - 1].split(",") for row in splits if row["split"] == "test"]
     for point in record["test"]["curve"]:
-        answers = predict_texts(exiting_run, [text for text, _ in test], patience=point["patience"])
+        answers = predict_texts(
+            exiting_run, [text for text, _ in test], compute=ComputeConfig(patience=point["patience"])
+        )
         right = [answer["prediction"] == label for answer, (_, label) in zip(answers, test, strict=True)]
         assert point["accuracy"] == pytest.approx(sum(right) / 32)
     assert report["test"]["metrics"]["accuracy"]["value"] == record["test"]["curve"][-1]["accuracy"]
@@ -176,17 +178,17 @@ def test_every_exit_learned(deep_model: Path, write_reviews: Write, tiny_options
 
 def test_full_depth_is_what_predict_gives_unasked(exiting_run: Path) -> None:
     unasked = predict_texts(exiting_run, TEXTS, all_classes=True)
-    assert predict_texts(exiting_run, TEXTS, all_classes=True, patience=4) == unasked
-    assert predict_texts(exiting_run, TEXTS, all_classes=True, patience=1) != unasked
+    assert predict_texts(exiting_run, TEXTS, all_classes=True, compute=ComputeConfig(patience=4)) == unasked
+    assert predict_texts(exiting_run, TEXTS, all_classes=True, compute=ComputeConfig(patience=1)) != unasked
 
 
 def test_tables_leave_early_as_texts_do(exiting_run: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     file.write_text("".join(json.dumps({"review": text}) + "\n" for text in TEXTS), encoding="utf-8")
-    predict_file(exiting_run, str(file), str(out), patience=2)
+    predict_file(exiting_run, str(file), str(out), compute=ComputeConfig(patience=2))
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert [{key: row[key] for key in ("prediction", "probability")} for row in rows] == predict_texts(
-        exiting_run, TEXTS, patience=2
+        exiting_run, TEXTS, compute=ComputeConfig(patience=2)
     )
 
 
@@ -221,7 +223,10 @@ def test_an_interrupted_run_keeps_its_exits_and_goes_on(
     assert train(broken, reporter=StopAfter(4)) is None
     early = Manifest.read(tmp_path / "broken").early_exit
     assert early is not None and early.patience == 4  # None was chosen yet: full depth.
-    assert predict_texts(tmp_path / "broken", ["good"], patience=1)[0]["prediction"] in ("negative", "positive")
+    assert predict_texts(tmp_path / "broken", ["good"], compute=ComputeConfig(patience=1))[0]["prediction"] in (
+        "negative",
+        "positive",
+    )
     without = replace(broken, model=replace(broken.model, early_exit=False))
     with pytest.raises(ConfigError, match="This run was started with model options"):
         train(without, resume=True)

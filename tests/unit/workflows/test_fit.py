@@ -67,7 +67,9 @@ def test_test_texts_are_first_looked_at_when_training_is_over(
     monkeypatch.setattr(TrainingLoop, "run", watched_run)
     file = write_reviews(tmp_path / "r.csv", 40)
     train(tiny_options(file, tiny_model, tmp_path / "out", data={"test": str(test)}, epochs=1))
-    assert events == ["other", "other", "trained", "test"]
+    # Between the two the validation rows tell whether bfloat16 may answer, where the machine has it.
+    assert [event for event in events if event != "other"] == ["trained", "test"]
+    assert events[:2] == ["other", "other"] and events[-1] == "test"
 
 
 def test_numbers_are_sorted_as_numbers() -> None:

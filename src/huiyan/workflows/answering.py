@@ -1,0 +1,74 @@
+"""A trained model at work: how it is loaded to answer, and what it writes beside a text."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from huiyan.core.devices import pick_device
+from huiyan.core.lanes import Lanes
+from huiyan.tasks.artifact import Artifact, Patience
+from huiyan.workflows.config import ComputeConfig
+
+
+def load_to_answer(run: Path, compute: ComputeConfig) -> Artifact:
+    """The model of a run, on the device and in the precision asked for.
+
+    Raises:
+        ArtifactError: the folder is no model folder, or does not belong together.
+        ConfigError: the device or the precision is not to be had here, or the patience not with this model.
+    """
+    artifact = Artifact.load(run, device=pick_device(compute.device), precision=compute.precision)
+    # Told now: a stream whose first row is long in coming should not be waited for.
+    artifact.patience_of(compute.patience)
+    return artifact
+
+
+@dataclass(frozen=True)
+class Answering:
+    """How answers are written beside a row.
+
+    Args:
+        artifact: the model.
+        all_classes: also give the probability of every class.
+        prefix: before the names of the added columns.
+        patience: how many layers in a row have to agree before a text leaves; None is full depth.
+    """
+
+    artifact: Artifact
+    all_classes: bool
+    prefix: str
+    patience: Patience = None
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the added columns."""
+        classes = self.artifact.manifest.classes if self.all_classes else ()
+        return [
+            f"{self.prefix}prediction",
+            f"{self.prefix}probability",
+            *(f"{self.prefix}probability_{name}" for name in classes),
+        ]
+
+    def start(self, texts: Sequence[str], lanes: Lanes) -> Callable[[], list[dict[str, Any]]]:
+        """Begin to answer; what comes back waits for the added columns of each text, in order.
+
+        Probabilities have six places.
+        """
+        logits = self.artifact.start_logits(texts, lanes, patience=self.patience)
+        return lambda: self._answers(logits())
+
+    def _answers(self, logits: Float[np.ndarray, "n c"]) -> list[dict[str, Any]]:
+        manifest, columns = self.artifact.manifest, self.columns
+        probabilities = manifest.decision.probabilities(logits)
+        choices = manifest.decision.choose(probabilities).tolist()
+        answers: list[dict[str, Any]] = []
+        for row, choice in zip(probabilities.tolist(), choices, strict=True):
+            shown = [round(row[choice], 6)]
+            if self.all_classes:
+                shown += [round(value, 6) for value in row]
+            answers.append(dict(zip(columns, [manifest.classes[choice], *shown], strict=True)))
+        return answers
