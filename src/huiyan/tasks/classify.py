@@ -193,7 +193,8 @@ def _start(
     compute: Callable[[Packed], Result],
 ) -> list[tuple[list[int], Callable[[], Result]]]:
     """Row numbers of each batch, and what waits for its result."""
-    model.eval()
+    if model.training:  # looked at first: telling every module takes longer than it takes to answer a short text
+        model.eval()
     device = device_of(model)
 
     def run(batch: list[int]) -> Result:

@@ -42,12 +42,16 @@ def attend_packed(
     if scoring.mask is not None and scoring.mask.has(Where):
         # A function of Python is no argument of an operator.
         return attend_by_runs(q, k, v, scoring, lengths=lengths, key_lengths=key_lengths)
+    mask = mask_as_text(scoring.mask)  # refuses a kind that has no text, on either way
+    if not torch.compiler.is_compiling() and not _is_recorded((q, k, v, *scoring.tensors())):
+        # Nobody traces it and no gradient will be asked for: an operator would cost more than a short text does.
+        return _forward(q, k, v, scoring, lengths, key_lengths, want_lse=False)[0]
     p, seed = (0.0, 0) if scoring.dropout is None else (scoring.dropout.p, scoring.dropout.seed)
     if not isinstance(seed, Tensor):
         signed = (seed + (1 << 63)) % (1 << 64) - (1 << 63)  # the same 64 bits
         seed = torch.tensor(signed, device="cpu")
     numbers = (0 if scoring.terms is None else scoring.terms.lowest, scoring.scale, scoring.soft_cap, p)
-    out, _ = _operator(q, k, v, lengths, key_lengths, *scoring.tensors(), seed, *numbers, mask_as_text(scoring.mask))
+    out, _ = _operator(q, k, v, lengths, key_lengths, *scoring.tensors(), seed, *numbers, mask)
     return out
 
 
@@ -74,22 +78,43 @@ def _operator(  # noqa: PLR0913, PLR0917 - an operator takes tensors and numbers
     check_sum(lengths, len(q), name="lengths", of="q")
     check_sum(key_lengths, len(k), name="key_lengths", of="k")
     scoring = _scoring((bias, keys, queries, values, sinks), seed, lowest, scale, soft_cap, dropout, mask)
-    out = torch.empty_like(q, memory_format=torch.contiguous_format)
-    lse = q.new_empty((*q.shape[:2], 1), dtype=torch.promote_types(q.dtype, torch.float32))
+    out, lse = _forward(q, k, v, scoring, lengths, key_lengths, want_lse=True)
+    return out, lse
+
+
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, lengths: Tensor, key_lengths: Tensor, *, want_lse: bool
+) -> tuple[Tensor, Tensor]:
+    """The output, `t h d`, and, where it is wanted, the log-sum-exp of each row, `t h`."""
     if _is_padded(q, scoring, lengths, key_lengths):
         # The backward pass of the padded batch computes it again, and needs no log-sum-exp.
-        return out.copy_(
-            attend_padded(q, k, v, scoring, lengths=lengths, key_lengths=key_lengths)
-        ), lse.zero_().squeeze(-1)
-    for run in runs(lengths, key_lengths):
-        own, own_q, own_k, own_v = run.scoring(scoring), run.queries(q), run.keys(k), run.keys(v)
-        if _is_flash(q, own, run):
-            result, own_lse = _flash(own_q, own_k, own_v, 0.0, own.mask is not None, scale=own.scale)
-        else:
-            result, own_lse = blockwise.forward(own_q, own_k, own_v, own)
+        out = attend_padded(q, k, v, scoring, lengths=lengths, key_lengths=key_lengths).contiguous()
+        return out, q.new_zeros(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32))
+    every = list(runs(lengths, key_lengths))
+    if not want_lse and len(every) == 1:
+        result, lse = _forward_run(every[0], q, k, v, scoring)
+        return result.transpose(1, 2).flatten(0, 1), lse
+    out = torch.empty_like(q, memory_format=torch.contiguous_format)
+    lse = q.new_empty((*q.shape[:2], 1), dtype=torch.promote_types(q.dtype, torch.float32))
+    for run in every:
+        result, own_lse = _forward_run(run, q, k, v, scoring)
         run.queries(out).copy_(result)
-        run.queries(lse).copy_(own_lse[..., None])
+        if want_lse:
+            run.queries(lse).copy_(own_lse[..., None])
     return out, lse.squeeze(-1)
+
+
+def _forward_run(run: Run, q: Tensor, k: Tensor, v: Tensor, scoring: Scoring) -> tuple[Tensor, Tensor]:
+    """The output of a run, `b h q d`, and its log-sum-exp, `b h q`."""
+    own, own_q, own_k, own_v = run.scoring(scoring), run.queries(q), run.keys(k), run.keys(v)
+    if _is_flash(q, own, run):
+        return _flash(own_q, own_k, own_v, 0.0, own.mask is not None, scale=own.scale)
+    return blockwise.forward(own_q, own_k, own_v, own)
+
+
+def _is_recorded(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether a gradient may be asked for."""
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 
 @_operator.register_fake
