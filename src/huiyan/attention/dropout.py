@@ -17,7 +17,10 @@ from huiyan.core.config import require
 
 TILE = 64
 _LEVELS = 1 << 16  # a weight's number has 16 bits: two of them come from one hash of 32
-_FIRST, _SECOND = 0x7FEB352D, 0x846CA68B - (1 << 32)
+# Tensors: a number of Python would be made one of 32 bits in every call.
+_FIRST, _SECOND, _15, _16, _LOW_17, _LOW_16 = torch.tensor(
+    [0x7FEB352D, 0x846CA68B - (1 << 32), 15, 16, (1 << 17) - 1, (1 << 16) - 1], dtype=torch.int32, device="cpu"
+).unbind()
 
 
 @dataclass(frozen=True)
@@ -61,28 +64,33 @@ class Dropout:
         tile_rows, tile_columns = _tiles(rows), _tiles(columns)
         seed = int(self.seed)
         key = torch.full((1,) * 6, _low_32_bits(seed), dtype=torch.int32, device=device)
-        key = _mix(_mix(key).bitwise_xor_(_low_32_bits(seed >> 32)))
+        key = _mix(_mix(key).bitwise_xor_(torch.tensor(_low_32_bits(seed >> 32), dtype=torch.int32, device="cpu")))
         for numbers, place in ((sequences, 0), (heads, 1), (tile_rows, 2), (tile_columns, 4)):
             shape = [1] * 6
             shape[place] = numbers.size
             own = numbers.numbers(device).to(torch.int32).view(shape)
-            key = _mix(key + own * _SECOND)
-        hashed = _mix(
-            key + _places(device).view(1, 1, 1, TILE, 1, TILE // 2)
-        )  # b h, tile and row, tile and column pair
-        numbers = hashed.view(torch.int16).flatten(4, 5).flatten(2, 3)
-        first_row, first_column = tile_rows.start * TILE, tile_columns.start * TILE
-        numbers = numbers[
-            :,
-            :,
-            rows.start - first_row : rows.stop - first_row,
-            columns.start - first_column : columns.stop - first_column,
-        ]
+            key = _mix(key + own.mul_(_SECOND))
+        own_rows, own_columns = _within(rows, tile_rows), _within(columns, tile_columns)
+        places = _places(device)
+        # In a single tile only the numbers that are asked for; two columns share one.
+        if tile_rows.size == 1:
+            places, own_rows = own_rows.of(places, 0), Span(0, rows.size)
+        if tile_columns.size == 1:
+            pairs = Span(own_columns.start // 2, -(-own_columns.stop // 2))
+            places = pairs.of(places, 1)
+            own_columns = Span(own_columns.start - 2 * pairs.start, own_columns.stop - 2 * pairs.start)
+        hashed = _mix(key + places[:, None])  # b h, tile and row, tile and column pair
+        numbers = own_columns.of(own_rows.of(hashed.view(torch.int16).flatten(4, 5).flatten(2, 3), 2), 3)
         return numbers >= self._n_dropped_levels - _LEVELS // 2
 
 
 def _tiles(indices: Span) -> Span:
     return Span(indices.start // TILE, -(-indices.stop // TILE))
+
+
+def _within(indices: Span, tiles: Span) -> Span:
+    """The indices counted from the beginning of their first tile."""
+    return Span(indices.start - tiles.start * TILE, indices.stop - tiles.start * TILE)
 
 
 def _low_32_bits(number: int) -> int:
@@ -92,11 +100,11 @@ def _low_32_bits(number: int) -> int:
 
 def _mix(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
     """A bijection of 32-bit numbers that spreads every bit over all. Changes ``x``, which must be fresh."""
-    x.mul_(_FIRST)
-    # `>>` keeps the sign; the mask makes it the shift of an unsigned number.
-    x.bitwise_xor_((x >> 15).bitwise_and_((1 << 17) - 1))
-    x.mul_(_SECOND)
-    return x.bitwise_xor_((x >> 16).bitwise_and_((1 << 16) - 1))
+    for factor, shift, mask in ((_FIRST, _15, _LOW_17), (_SECOND, _16, _LOW_16)):
+        x.mul_(factor)
+        # `>>` keeps the sign; the mask makes it the shift of an unsigned number.
+        x.bitwise_xor_((x >> shift).bitwise_and_(mask))
+    return x
 
 
 @cache
