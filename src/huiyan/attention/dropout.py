@@ -61,14 +61,17 @@ class Dropout:
             rows: indices of queries in their sequence.
             columns: indices of keys.
         """
+        shape = (sequences.size, heads.size, rows.size, columns.size)
+        if 0 in shape:
+            return torch.empty(shape, dtype=torch.bool, device=device)
         tile_rows, tile_columns = _tiles(rows), _tiles(columns)
         seed = int(self.seed)
         key = torch.full((1,) * 6, _low_32_bits(seed), dtype=torch.int32, device=device)
         key = _mix(_mix(key).bitwise_xor_(torch.tensor(_low_32_bits(seed >> 32), dtype=torch.int32, device="cpu")))
         for numbers, place in ((sequences, 0), (heads, 1), (tile_rows, 2), (tile_columns, 4)):
-            shape = [1] * 6
-            shape[place] = numbers.size
-            own = numbers.numbers(device).to(torch.int32).view(shape)
+            broadcast = [1] * 6
+            broadcast[place] = numbers.size
+            own = numbers.numbers(device).to(torch.int32).view(broadcast)
             key = _mix(key + own.mul_(_SECOND))
         own_rows, own_columns = _within(rows, tile_rows), _within(columns, tile_columns)
         places = _places(device)
