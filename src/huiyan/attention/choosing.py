@@ -13,6 +13,7 @@ from huiyan.attention.scoring import Scoring
 from huiyan.core.errors import ConfigError, closest
 
 Kernel = Literal["auto", "oracle", "sdpa", "packed", "blockwise", "flex"]
+_KERNELS = get_args(Kernel)
 
 # Of these kinds exactly: what is derived from one may have another rule.
 _KNOWN_MASKS = (Causal, Window, Prefix, Global, Keys, Segments, Where)
@@ -25,8 +26,8 @@ def choose_kernel(kernel: str, q: Tensor, k: Tensor, scoring: Scoring, *, packed
     Raises:
         ConfigError: ``kernel`` is unknown, or does not take what is asked for.
     """
-    if kernel not in get_args(Kernel):
-        raise ConfigError(f"There is no attention kernel {kernel!r}.", hint=closest(kernel, get_args(Kernel)))
+    if kernel not in _KERNELS:
+        raise ConfigError(f"There is no attention kernel {kernel!r}.", hint=closest(kernel, _KERNELS))
     device = q.device.type
     n_queries, n_keys = (x.shape[0 if packed else 2] for x in (q, k))
     if kernel == "auto":

@@ -37,6 +37,8 @@ class Run(NamedTuple):
     def scoring(self, scoring: Scoring) -> Scoring:
         """The variants as they apply to this run: no mask where all is seen."""
         mask = scoring.mask
+        if mask is None and scoring.dropout is None:
+            return scoring  # nothing asks which sequence it is
         if mask is not None and not (self.n_queries and self.n_keys):
             mask = None
         if mask is not None and mask.sees(Block.whole(self.n_queries, self.n_keys)) is Sees.ALL:
@@ -46,7 +48,8 @@ class Run(NamedTuple):
 
 def runs(lengths: Int[Tensor, " b"], key_lengths: Int[Tensor, " b"]) -> Iterator[Run]:
     """The runs of a packed batch, in order."""
-    pairs = cast("list[list[int]]", torch.stack([lengths, key_lengths], dim=1).tolist())
+    numbers: list[int] = lengths.tolist()
+    pairs = zip(numbers, numbers if key_lengths is lengths else cast("list[int]", key_lengths.tolist()), strict=True)
     sequence = query = key = 0
     for (n_queries, n_keys), members in groupby(pairs):
         n_sequences = len(list(members))

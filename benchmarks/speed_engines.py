@@ -1,0 +1,320 @@
+"""The engines that `speed.py` compares, each run as a process of its own: `python speed_engines.py ENGINE FOLDER …`.
+
+A process loads its engine, warms up, and then answers lines of JSON on its standard input with lines of JSON: `{"do":
+"round"}` measures once, `{"do": "outputs"}` gives what it computed, and the end of input ends it. Nothing is imported
+before its engine needs it: peers live in an environment without Huiyan.
+"""
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BATCH = 32
+DROPOUT = 0.1
+Probabilities = Callable[[list[str]], np.ndarray]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def in_batches(texts: list[str], lengths: list[int] | None) -> Iterator[list[int]]:
+    """Numbers of texts, 32 at a time: as they come, or by length where lengths are given."""
+    order = list(range(len(texts)))
+    if lengths is not None:
+        order.sort(key=lengths.__getitem__)
+    for start in range(0, len(order), BATCH):
+        yield order[start : start + BATCH]
+
+
+# --- answering: texts in, probabilities out -------------------------------------------------------------------------
+
+
+def huiyan(folder: Path, precision: str) -> Probabilities:
+    """What `huiyan predict` does."""
+    from huiyan.tasks.artifact import Artifact
+
+    artifact = Artifact.load(folder, precision=precision)
+    return artifact.probabilities
+
+
+def transformers(folder: Path, precision: str, *, by_length: bool = False) -> Probabilities:
+    """What most people write: batches of 32, padded to the longest of the batch, SDPA."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa").eval()
+
+    @torch.inference_mode()
+    def answer(texts: list[str]) -> np.ndarray:
+        found = np.empty((len(texts), model.config.num_labels), np.float32)
+        lengths = list(map(len, texts)) if by_length else None
+        for rows in in_batches(texts, lengths):
+            batch = tokenizer([texts[row] for row in rows], padding=True, truncation=True, return_tensors="pt")
+            found[rows] = model(**batch).logits.float().softmax(-1).numpy()
+        return found
+
+    return answer
+
+
+def sentence_transformers(folder: Path, _precision: str) -> Probabilities:
+    """Its `encode`, which sorts by length itself; it gives sentence vectors and no classes."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folder), device="cpu")
+    return lambda texts: model.encode(texts, batch_size=BATCH, show_progress_bar=False)
+
+
+def onnx_model(folder: Path) -> Path:
+    """The folder's model as ONNX, by torch's own exporter, made once."""
+    path = folder / "model.onnx"
+    if path.is_file():
+        return path
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="sdpa").eval()
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    example = tuple(torch.ones(2, 16, dtype=torch.int64) for _ in names)
+    axes = {name: {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")} for name in names}
+    kwargs = dict(zip(names, example, strict=True))
+    torch.onnx.export(model, (), path, kwargs=kwargs, dynamo=True, dynamic_shapes=axes, verbose=False)
+    return path
+
+
+def onnxruntime(folder: Path, precision: str) -> Probabilities:
+    """ONNX Runtime on batches sorted by length; int8 is its own dynamic quantisation."""
+    import onnxruntime as ort
+
+    path = onnx_model(folder)
+    if precision == "int8":
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quantised = folder / "model.int8.onnx"
+        if not quantised.is_file():
+            quantize_dynamic(path, quantised, weight_type=QuantType.QInt8)
+        path = quantised
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = int(os.environ["OMP_NUM_THREADS"])
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    wanted = {one.name for one in session.get_inputs()}
+    return _padded(folder, lambda batch: session.run(None, {k: v for k, v in batch.items() if k in wanted})[0])
+
+
+def openvino(folder: Path, precision: str) -> Probabilities:
+    """OpenVINO from the same ONNX file, on batches sorted by length."""
+    import openvino as ov
+
+    core = ov.Core()
+    hint = {"fp32": "f32", "bf16": "bf16"}[precision]
+    settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": os.environ["OMP_NUM_THREADS"]}
+    compiled = core.compile_model(core.read_model(onnx_model(folder)), "CPU", settings)
+    wanted = [next(iter(one.names)) for one in compiled.inputs]
+
+    def run(batch: dict[str, np.ndarray]) -> np.ndarray:
+        return compiled([batch[name] for name in wanted])[0]
+
+    return _padded(folder, run)
+
+
+def ctranslate2(folder: Path, precision: str) -> Probabilities:
+    """CTranslate2's encoder, sorted by length; it takes no padding's mask but lengths; the head in numpy."""
+    import ctranslate2 as ct
+    from safetensors.numpy import load_file
+    from transformers import AutoTokenizer, BertConfig
+
+    converted = folder / "ctranslate2"
+    if not converted.is_dir():
+        BertConfig.position_embedding_type = "absolute"  # what its converter asks and transformers 5 no longer says
+        ct.converters.TransformersConverter(str(folder)).convert(str(converted))
+    kind = {"fp32": "float32", "int8": "int8"}[precision]
+    encoder = ct.Encoder(str(converted), compute_type=kind, intra_threads=int(os.environ["OMP_NUM_THREADS"]))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    names = ("bert.pooler.dense", "classifier")
+    (dense, dense_bias), (out, out_bias) = ((weights[f"{n}.weight"], weights[f"{n}.bias"]) for n in names)
+
+    def answer(texts: list[str]) -> np.ndarray:
+        found = np.empty((len(texts), len(out_bias)), np.float32)
+        for rows in in_batches(texts, list(map(len, texts))):
+            ids = tokenizer([texts[row] for row in rows], truncation=True)["input_ids"]
+            first = np.asarray(encoder.forward_batch(ids).last_hidden_state)[:, 0]
+            found[rows] = softmax(np.tanh(first @ dense.T + dense_bias) @ out.T + out_bias)
+        return found
+
+    return answer
+
+
+def _padded(folder: Path, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> Probabilities:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def answer(texts: list[str]) -> np.ndarray:
+        found: list[np.ndarray] = []
+        order: list[int] = []
+        for rows in in_batches(texts, list(map(len, texts))):
+            batch = tokenizer([texts[row] for row in rows], padding=True, truncation=True, return_tensors="np")
+            found.append(softmax(run({name: np.ascontiguousarray(x) for name, x in batch.items()})))
+            order += rows
+        return np.concatenate(found)[np.argsort(order)]
+
+    return answer
+
+
+ANSWERING: dict[str, Callable[[Path, str], Probabilities]] = {
+    "huiyan": huiyan,
+    "transformers": transformers,
+    "transformers, sorted": lambda folder, precision: transformers(folder, precision, by_length=True),
+    "sentence-transformers": sentence_transformers,
+    "onnxruntime": onnxruntime,
+    "openvino": openvino,
+    "ctranslate2": ctranslate2,
+}
+
+
+# --- training: texts and labels in, steps of AdamW ------------------------------------------------------------------
+
+
+def train_huiyan(folder: Path, texts: list[str], labels: list[int], precision: str, dropout: float) -> Iterator[int]:
+    """Steps of `huiyan train`'s loop, with as many tokens in a batch as 32 texts have on average."""
+    from huiyan.models.checkpoint import load_classifier
+    from huiyan.tasks.classify import ClassificationObjective
+    from huiyan.text.tokenise import Tokenizer
+    from huiyan.training.config import TrainingConfig
+    from huiyan.training.loop import TrainingLoop, Validation
+    from huiyan.training.progress import Silent
+
+    model = load_classifier(folder)
+    for layer in model.encoder.stack.layers:
+        layer.attention.dropout = dropout
+    ids = Tokenizer.from_folder(folder).encode_batch(texts, max_length=512)
+    objective = ClassificationObjective(model, ids, labels, [""] * len(ids))
+    tokens = BATCH * sum(map(len, ids)) // len(ids)
+    config = TrainingConfig(precision=precision, batch_tokens=tokens, device="cpu", warmup=0.0)
+    loop = TrainingLoop(objective, Validation(lambda: {"loss": 0.0}, 1), config, reporter=Silent())
+    loop.state.total_steps, number = 1_000_000, 0
+    while True:
+        for step in loop._steps(number):
+            number += 1
+            loop._step(number, step)
+            yield sum(map(len, step.batches))
+
+
+def train_transformers(
+    folder: Path, texts: list[str], labels: list[int], precision: str, dropout: float, *, by_length: bool = False
+) -> Iterator[int]:
+    """A loop of `transformers` as its Trainer runs: batches of 32 padded to the longest, or grouped by length."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.trainer_pt_utils import get_length_grouped_indices
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, attn_implementation="sdpa", attention_probs_dropout_prob=dropout
+    ).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    ids = tokenizer(texts, truncation=True)["input_ids"]
+    lengths = list(map(len, ids))
+    while True:
+        order = get_length_grouped_indices(lengths, BATCH) if by_length else torch.randperm(len(ids)).tolist()
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH]
+            batch = tokenizer.pad({"input_ids": [ids[row] for row in rows]}, return_tensors="pt")
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                loss = model(**batch, labels=torch.tensor([labels[row] for row in rows])).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            optimiser.zero_grad()
+            yield len(rows)
+
+
+TRAINING = {
+    "huiyan": train_huiyan,
+    "transformers": train_transformers,
+    "transformers, grouped": lambda *args: train_transformers(*args, by_length=True),
+}
+
+
+# --- the process ----------------------------------------------------------------------------------------------------
+
+
+def serve(measure: Callable[[], dict[str, Any]], outputs: Callable[[], Any]) -> None:
+    """Answer the parent's lines until there are no more."""
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)["do"]
+        print(json.dumps(measure() if asked == "round" else outputs()), flush=True)
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
+def answering(arguments: argparse.Namespace, texts: list[str]) -> None:
+    answer = ANSWERING[arguments.engine](arguments.folder, arguments.precision)
+    single = arguments.kind == "single"
+    for _ in range(10 if single else 1):
+        answer(texts)
+
+    def measure() -> dict[str, Any]:
+        if not single:
+            began = time.perf_counter()
+            answer(texts)
+            return {"seconds": time.perf_counter() - began, "peak_mb": peak_mb()}
+        taken = []
+        for _ in range(100):
+            began = time.perf_counter()
+            answer(texts)
+            taken.append(time.perf_counter() - began)
+        return {"seconds": float(np.median(taken)), "peak_mb": peak_mb()}
+
+    serve(measure, lambda: np.asarray(answer(texts), dtype=float).round(6).tolist())
+
+
+def training(arguments: argparse.Namespace, texts: list[str]) -> None:
+    labels = [len(text) % 3 for text in texts]
+    steps = TRAINING[arguments.engine](arguments.folder, texts, labels, arguments.precision, arguments.dropout)
+    next(steps)
+
+    def measure() -> dict[str, Any]:
+        began, samples = time.perf_counter(), 0
+        while samples < len(texts) - BATCH // 2:
+            samples += next(steps)
+        return {"seconds": (time.perf_counter() - began) * len(texts) / samples, "peak_mb": peak_mb()}
+
+    serve(measure, list)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=["predict", "single", "train"])
+    parser.add_argument("engine")
+    parser.add_argument("precision")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("texts", type=Path)
+    parser.add_argument("--dropout", type=float, default=DROPOUT, help="of the attention weights, in training")
+    arguments = parser.parse_args()
+    texts = json.loads(arguments.texts.read_text(encoding="utf-8"))
+    # Libraries talk on standard output; the parent reads answers there.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    sys.stdout = answers
+    (training if arguments.kind == "train" else answering)(arguments, texts)
+
+
+if __name__ == "__main__":
+    main()
