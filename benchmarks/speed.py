@@ -10,9 +10,9 @@ Method. Every engine is a process of its own with two threads (`speed_engines.py
 them computes at a time: they take turns, in another order each round. A figure is the median over the rounds, a ratio
 the median over the rounds of ratios within a round. All have the same weights (all-MiniLM-L6-v2 with a head drawn from
 a seed; BERT-base drawn from a seed) and the same texts: words of the tokenizer's vocabulary, their lengths log-normal
-between 8 and 512 tokens, 66 on average. Predicting is from text to probabilities, tokenising included; its probabilities
-are held to those of `transformers` in float32. Training is forward, backward, clipping and AdamW, without reading data,
-with dropout 0.1 everywhere, attention weights included, unless a row says otherwise.
+between 8 and 512 tokens, 66 on average. Predicting is from text to probabilities, tokenising included; these are held
+to those of `transformers` in float32. Training is forward, backward, clipping and AdamW, without reading data, with
+dropout 0.1 everywhere, attention weights included, unless a row says otherwise.
 """
 
 import argparse
@@ -119,10 +119,7 @@ def texts_of(tokenizer: Tokenizer, lengths: Sequence[int]) -> list[str]:
     return [" ".join(draw.choice(words, length - 2)) for length in lengths]
 
 
-COMMON = """the and of to a in is it you that was for on are with as his they be at one have this from had by word but
-what all were when your can said there use each which she how their will other about out many then them these some her
-would make like him into time has look two more write go see number no way could people my than first water been call
-who oil its now find long down day did get come made may part""".split()
+COMMON = ["the", "and", "of", "to", "a", "in", "is", "it", "you", "that", "was", "for", "on", "are", "with", "as", "his", "they", "be", "at", "one", "have", "this", "from", "had", "by", "word", "but", "what", "all", "were", "when", "your", "can", "said", "there", "use", "each", "which", "she", "how", "their", "will", "other", "about", "out", "many", "then", "them", "these", "some", "her", "would", "make", "like", "him", "into", "time", "has", "look", "two", "more", "write", "go", "see", "number", "no", "way", "could", "people", "my", "than", "first", "water", "been", "call", "who", "oil", "its", "now", "find", "long", "down", "day", "did", "get", "come", "made", "may", "part"]
 
 
 def lengths_of(n: int) -> list[int]:

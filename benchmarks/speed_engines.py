@@ -206,9 +206,9 @@ def train_huiyan(folder: Path, texts: list[str], labels: list[int], precision: s
     loop = TrainingLoop(objective, Validation(lambda: {"loss": 0.0}, 1), config, reporter=Silent())
     loop.state.total_steps, number = 1_000_000, 0
     while True:
-        for step in loop._steps(number):
+        for step in loop._steps(number):  # noqa: SLF001 - the loop's own steps, one by one
             number += 1
-            loop._step(number, step)
+            loop._step(number, step)  # noqa: SLF001
             yield sum(map(len, step.batches))
 
 

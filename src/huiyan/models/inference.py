@@ -16,6 +16,7 @@ from typing import TypeGuard, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from huiyan.attention.functional import attend
 from huiyan.attention.masks import Mask
@@ -26,6 +27,8 @@ from huiyan.models.low_rank import LowRankLinear
 from huiyan.models.prepacked import PrepackedLinear
 from huiyan.models.stack import FeedForward, Layer, Rows, Stack, TransformerLayer, first_of, post_norm, pre_norm
 
+Product = Callable[..., Tensor]
+"""Rows, and perhaps a residual, to rows."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -86,7 +89,9 @@ class InferenceLayer(nn.Module):
         attention, feed_forward = layer.attention, cast("FeedForward", layer.feed_forward)
         self.dtype = dtype
         self.is_pre_norm = layer.residual is pre_norm
-        self.norms = nn.ModuleList([_norm(layer.attention_norm, dtype), _norm(layer.feed_forward_norm, dtype)])
+        self.attention_norm, self.feed_forward_norm = (
+            _norm(norm, dtype) for norm in (layer.attention_norm, layer.feed_forward_norm)
+        )
         self.projection = _Projections([attention.query, attention.key, attention.value], dtype)
         split = first_only and not self.is_pre_norm and attention.position is None
         self.query = _Projections([attention.query], dtype) if split else None
@@ -99,7 +104,7 @@ class InferenceLayer(nn.Module):
     def forward(self, x: Rows, lengths: Int[Tensor, " b"] | None, mask: Mask | None = None) -> Rows:
         """As ``TransformerLayer.forward``."""
         x = x.to(self.dtype)
-        q, k, v = self.projection(self.norms[0](x) if self.is_pre_norm else x)
+        q, k, v = self.projection(self.attention_norm(x) if self.is_pre_norm else x)
         return self._after_attention(self._attend(q, k, v, lengths, lengths, mask), x)
 
     def first_rows(self, x: Rows, lengths: Int[Tensor, " b"]) -> Float[Tensor, "b m"]:
@@ -132,57 +137,55 @@ class InferenceLayer(nn.Module):
         """The rest of the layer, for the rows ``x`` that the heads belong to."""
         rows = self.out(heads, x)
         if self.is_pre_norm:
-            return self.outer(self.inner(self.norms[1](rows)), rows)
-        rows = self.norms[0](rows)
-        return self.norms[1](self.outer(self.inner(rows), rows))
+            return self.outer(self.inner(self.feed_forward_norm(rows)), rows)
+        rows = self.attention_norm(rows)
+        return self.feed_forward_norm(self.outer(self.inner(rows), rows))
 
 
-class _Projections(nn.Module):
+class _Projections:
     """Several projections of the same rows: one product where all are whole, else one each."""
 
     def __init__(self, projections: Sequence[nn.Module], dtype: torch.dtype) -> None:
-        super().__init__()
         whole = [projection for projection in projections if isinstance(projection, nn.Linear)]
         if len(whole) == len(projections):
             self.widths = [projection.out_features for projection in whole]
-            self.products = nn.ModuleList([PrepackedLinear(whole, dtype=dtype)])
+            self.products: list[Product] = [PrepackedLinear(whole, dtype=dtype)]
         else:
             self.widths = []
-            self.products = nn.ModuleList([_prepacked(projection, dtype) for projection in projections])
+            self.products = [_prepacked(projection, dtype) for projection in projections]
 
-    def forward(self, x: Tensor) -> Sequence[Tensor]:
+    def __call__(self, x: Tensor) -> Sequence[Tensor]:
         rows = [product(x) for product in self.products]
         return rows[0].split(self.widths, dim=-1) if self.widths else rows
 
 
-class _TwoSteps(nn.Module):
+class _TwoSteps:
     """A product of low rank."""
 
     def __init__(
         self, product: LowRankLinear, dtype: torch.dtype, activation: Callable[[Tensor], Tensor] | None
     ) -> None:
-        super().__init__()
         self.down = PrepackedLinear([product.down], dtype=dtype)
         self.up = PrepackedLinear([product.up], dtype=dtype, activation=activation)
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         return self.up(self.down(x), residual)
 
 
-def _prepacked(
-    product: nn.Module, dtype: torch.dtype, activation: Callable[[Tensor], Tensor] | None = None
-) -> nn.Module:
+def _prepacked(product: nn.Module, dtype: torch.dtype, activation: Callable[[Tensor], Tensor] | None = None) -> Product:
     if isinstance(product, LowRankLinear):
         return _TwoSteps(product, dtype, activation)
     return PrepackedLinear([cast("nn.Linear", product)], dtype=dtype, activation=activation)
 
 
-def _norm(norm: nn.Module, dtype: torch.dtype) -> nn.Module:
+def _norm(norm: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     # Only a CPU's kernels take rows of one precision and gains of another.
-    parameters = list(norm.parameters())
-    if all(parameter.device.type == "cpu" for parameter in parameters):
-        return norm
-    return copy.deepcopy(norm).to(dtype)
+    if any(parameter.device.type != "cpu" for parameter in norm.parameters()):
+        norm = copy.deepcopy(norm).to(dtype)
+    if type(norm) is not nn.LayerNorm:
+        return lambda x: norm(x).to(x.dtype)
+    shape, weight, bias, epsilon = norm.normalized_shape, norm.weight, norm.bias, norm.eps
+    return lambda x: F.layer_norm(x, shape, weight, bias, epsilon)
 
 
 class _Unchanged(nn.Module):

@@ -25,6 +25,10 @@ _FUSED: dict[Callable[[Tensor], Tensor], tuple[str, str]] = {
     torch.tanh: ("tanh", ""),
 }
 """Activations that oneDNN applies itself: the operator's names for them and for the way they are computed."""
+_UNFUSED = ("none", "")
+_operator = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+_product: Any = getattr(_operator, "default", None)
+_add: Any = getattr(_operator, "binary", None)
 
 
 def can_prepack(device: torch.device) -> bool:
@@ -34,8 +38,10 @@ def can_prepack(device: torch.device) -> bool:
     return all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
 
 
-class PrepackedLinear(nn.Module):
-    """x ↦ activation(x Wᵀ + b) + residual, for inference alone: it has no parameters, and none that could be trained.
+class PrepackedLinear:
+    """x ↦ activation(x Wᵀ + b) + residual, for inference alone.
+
+    No module: it has nothing to train, to save or to move, and a call of a module costs as much as a short product.
 
     Args:
         linears: one layer, or several that read the same rows; their outputs then lie side by side.
@@ -50,7 +56,6 @@ class PrepackedLinear(nn.Module):
         dtype: torch.dtype,
         activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        super().__init__()
         weight = torch.cat([linear.weight.detach() for linear in linears]).to(dtype)
         biases = [bias_of(linear) for linear in linears]
         self._bias = None
@@ -61,17 +66,17 @@ class PrepackedLinear(nn.Module):
         self._activation = activation
         self._prepacked = can_prepack(weight.device)
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, None) if self._prepacked else weight  # noqa: SLF001
-        self._fused = ("none", "") if activation is None else _FUSED.get(activation)
+        self._fused = _UNFUSED if activation is None else _FUSED.get(activation)
 
-    def forward(self, x: Float[Tensor, "*rows m"], residual: Tensor | None = None) -> Float[Tensor, "*rows n"]:
+    def __call__(self, x: Float[Tensor, "*rows m"], residual: Tensor | None = None) -> Float[Tensor, "*rows n"]:
         """`… m` → `… n`; ``residual`` has the shape of what comes out."""
         if not self._prepacked:
             y = _followed(F.linear(x, self._weight, self._bias), self._activation)
             return y if residual is None else y + residual
         if residual is not None and self._activation is None:
             return _add(x, residual, self._weight, self._bias, "add")
-        name, way = self._fused or ("none", "")
-        y = _product(x, self._weight, self._bias, name, [], way)
+        name, way = self._fused or _UNFUSED
+        y = _product(x, self._weight, self._bias, name, (), way)
         if self._fused is None:
             y = _followed(y, self._activation)
         return y if residual is None else y + residual
@@ -79,11 +84,3 @@ class PrepackedLinear(nn.Module):
 
 def _followed(y: Tensor, activation: Callable[[Tensor], Tensor] | None) -> Tensor:
     return y if activation is None else activation(y)
-
-
-def _product(*arguments: Any) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise.default(*arguments)  # noqa: SLF001
-
-
-def _add(*arguments: Any) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise.binary(*arguments)  # noqa: SLF001

@@ -77,8 +77,3 @@ def test_several_layers_lie_side_by_side() -> None:
     linears, x = [layer(out=8), layer(out=16, bias=False)], rows(5, 24)
     together = PrepackedLinear(linears, dtype=torch.float32)(x)
     torch.testing.assert_close(together, torch.cat([linear(x) for linear in linears], dim=1), atol=1e-5, rtol=1e-5)
-
-
-def test_it_has_nothing_to_train_or_to_save() -> None:
-    fast = PrepackedLinear([layer()], dtype=torch.float32)
-    assert not list(fast.parameters()) and not fast.state_dict()
