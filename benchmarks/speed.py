@@ -114,12 +114,15 @@ QUICK = {"predict": 192, "predict-base": 32, "train": 192}
 
 def texts_of(tokenizer: Tokenizer, lengths: Sequence[int]) -> list[str]:
     """A text of exactly so many tokens for each length: words that are one piece of the vocabulary each."""
-    words = [word for word in COMMON if len(tokenizer.encode_batch([word], max_length=9)[0]) == 3]
+    words = [word for word in COMMON.split() if len(tokenizer.encode_batch([word], max_length=9)[0]) == 3]
     draw = np.random.default_rng(7)
     return [" ".join(draw.choice(words, length - 2)) for length in lengths]
 
 
-COMMON = ["the", "and", "of", "to", "a", "in", "is", "it", "you", "that", "was", "for", "on", "are", "with", "as", "his", "they", "be", "at", "one", "have", "this", "from", "had", "by", "word", "but", "what", "all", "were", "when", "your", "can", "said", "there", "use", "each", "which", "she", "how", "their", "will", "other", "about", "out", "many", "then", "them", "these", "some", "her", "would", "make", "like", "him", "into", "time", "has", "look", "two", "more", "write", "go", "see", "number", "no", "way", "could", "people", "my", "than", "first", "water", "been", "call", "who", "oil", "its", "now", "find", "long", "down", "day", "did", "get", "come", "made", "may", "part"]
+COMMON = """the and of to a in is it you that was for on are with as his they be at one have this from had by word but
+what all were when your can said there use each which she how their will other about out many then them these some her
+would make like him into time has look two more write go see number no way could people my than first water been call
+who oil its now find long down day did get come made may part"""
 
 
 def lengths_of(n: int) -> list[int]:

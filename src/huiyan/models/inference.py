@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from huiyan.attention.functional import attend
 from huiyan.attention.masks import Mask
 from huiyan.attention.multihead import MultiHeadAttention
+from huiyan.core.packed import Packed
 from huiyan.models.classifier import SequenceClassifier
-from huiyan.models.fresh import without_weights
 from huiyan.models.low_rank import LowRankLinear
 from huiyan.models.prepacked import PrepackedLinear
 from huiyan.models.stack import FeedForward, Layer, Rows, Stack, TransformerLayer, first_of, post_norm, pre_norm
@@ -48,12 +48,40 @@ def for_inference(model: SequenceClassifier, precision: str = "fp32") -> Sequenc
         _fast(layer, dtype, first_only=model.head.reads_first_rows and number == last)
         for number, layer in enumerate(stack.distinct_layers())
     ]
-    fast = without_weights(model.config)
+    with torch.device("meta"):
+        fast = InferenceClassifier(model.config)
     fast.encoder.embeddings = model.encoder.embeddings
     final = nn.Sequential(stack.final_norm, _InDtype(torch.float32))
     fast.encoder.stack = Stack(layers, depth_order=stack.depth_order, final_norm=final)
     fast.head = model.head
     return fast.eval()
+
+
+class InferenceClassifier(SequenceClassifier):
+    """What ``for_inference`` gives.
+
+    Batches are filled up to round numbers of tokens. For every number of rows that it has not met oneDNN makes its
+    products anew, which takes longer than most batches and keeps memory: over a large table, most of both.
+    """
+
+    def forward(self, packed: Packed) -> Float[Tensor, "b c"]:
+        """Raw logits.
+
+        Raises:
+            ShapeError: a sequence is empty, or longer than the positions the model has.
+        """
+        missing = -len(packed.tokens) % _grain(len(packed.tokens))
+        if not missing:
+            return super().forward(packed)
+        # Texts of one token each, which nobody reads: a copy of the first token, whatever it is, is one that exists.
+        tokens = torch.cat([packed.tokens, packed.tokens[:1].expand(missing)])
+        filled = Packed(tokens, torch.cat([packed.lengths, torch.ones(missing, dtype=torch.int64)]))
+        return super().forward(filled)[: len(packed)]
+
+
+def _grain(n_tokens: int) -> int:
+    """What a number of tokens is rounded up to a multiple of: a few in a hundred at most."""
+    return 64 if n_tokens >= 1024 else 16 if n_tokens >= 256 else 1
 
 
 def _fast(layer: Layer, dtype: torch.dtype, *, first_only: bool) -> Layer:
