@@ -5,6 +5,7 @@ operations that are too small to split, and Python between them, to one core. A 
 makes a batch's numbers independent of the number of cores.
 """
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Barrier
@@ -15,6 +16,8 @@ import torch
 
 MOST_LANES = 8
 """Each lane holds the activations of one batch; with more cores than this, a lane has several."""
+
+_SWITCHING = 0.001  # seconds
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +34,7 @@ class Lanes:
         self._cores = torch.get_num_threads()
         self.count = min(self._cores, MOST_LANES) if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
+        self._switching = sys.getswitchinterval()
 
     def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
         """Start ``function`` in a lane, the threads with the first; with a single lane it is done at once, here."""
@@ -42,6 +46,9 @@ class Lanes:
                 future.set_exception(error)
             return future
         if self._pool is None:
+            # A lane needs the interpreter for microseconds between operations: it should not wait for the 5
+            # milliseconds that a thread which reads a table may keep it.
+            sys.setswitchinterval(min(self._switching, _SWITCHING))
             self._pool = _started(self.count, cores_each=self._cores // self.count)
             # What a thread sets for itself torch also takes for the default of those to come.
             torch.set_num_threads(self._cores)
@@ -57,6 +64,7 @@ class Lanes:
         """Wait for what is under way; what has not begun is given up."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
+            sys.setswitchinterval(self._switching)
 
 
 def _started(count: int, *, cores_each: int) -> ThreadPoolExecutor:

@@ -1,5 +1,6 @@
 """Lanes: what they compute is what one thread would, and they leave torch's threads as they were."""
 
+import sys
 import threading
 import time
 
@@ -18,10 +19,11 @@ def cores(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(autouse=True)
 def _cores(cores: int) -> object:
-    before = torch.get_num_threads()
+    before, interval = torch.get_num_threads(), sys.getswitchinterval()
     torch.set_num_threads(cores)
     yield
     assert torch.get_num_threads() == cores, "the lanes changed what the caller has"
+    assert sys.getswitchinterval() == interval
     torch.set_num_threads(before)
 
 

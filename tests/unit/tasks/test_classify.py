@@ -1,5 +1,6 @@
 """The classification objective."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,25 @@ def test_early_logits_come_back_in_the_order_given(exiting: ExitingClassifier, b
         assert depths.tolist() == [patience] * 4
         np.testing.assert_allclose(logits, every[patience - 1], atol=1e-5)
     assert np.abs(every[0] - every[1]).max() > 0.1
+
+
+def test_a_batch_that_would_keep_one_lane_busy_has_all_cores(
+    model: SequenceClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[int, str] = {}
+
+    def watched(packed: Packed) -> torch.Tensor:
+        threads[int(packed.lengths.max())] = threading.current_thread().name
+        return SequenceClassifier.forward(model, packed)
+
+    monkeypatch.setattr(model, "forward", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        logits_of(model, [[2] * 30, [2] * 3, [2] * 4], batch_tokens=5)
+        assert threads[30] == threading.main_thread().name
+        assert threads[4].startswith("lane") and threads[3].startswith("lane")
+        logits_of(model, [[2] * 9])
+        assert threads[9] == threading.main_thread().name
+    finally:
+        torch.set_num_threads(before)
