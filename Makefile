@@ -9,11 +9,14 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 USE = $(VENV)/.installed
 DEV = $(VENV)/.installed-dev
+# The libraries that the benchmarks compare with, apart from ours.
+PEERS = .venv-peers/.installed
+PEER_PYTHON = .venv-peers/bin/python
 # mkdocs-material's banner about its successor; the reason for staying is docs/decisions/0002-mkdocs-material.md.
 DOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 quickstart: $(USE) ## install, fetch the default encoder, train on the bundled reviews and predict
 	@sh scripts/quickstart.sh $(BIN)
@@ -37,6 +40,14 @@ docs: $(DEV) ## build the documentation into site/
 
 fast: $(DEV) ## the unit tests that take no time
 	$(BIN)/pytest -q -m "not slow" tests/unit
+
+bench: $(DEV) $(PEERS) ## speed beside the peers, the quick form: 192 texts, three rounds, half an hour
+	$(BIN)/python benchmarks/speed.py --peers $(PEER_PYTHON) --quick --json runs/bench.json
+	$(BIN)/python benchmarks/large_inputs.py --json runs/bench-large.json
+
+bench-full: $(DEV) $(PEERS) ## the published figures, some hours; goes on where it stopped
+	$(BIN)/python benchmarks/speed.py --peers $(PEER_PYTHON) --resume --json runs/bench-full.json
+	$(BIN)/python benchmarks/large_inputs.py --rows 1000000 --json runs/bench-full-large.json
 
 clean: ## remove caches and built files (.venv and runs/ stay)
 	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -65,4 +76,11 @@ $(DEV): $(USE)
 	@$(PIP) install --quiet -c constraints.txt -e '.[all,test,docs]'
 	@touch $@
 
-.PHONY: help quickstart test install lint types docs fast clean
+$(PEERS): $(VENV)/.made benchmarks/peers.txt
+	@echo "Installing the peers into .venv-peers."
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/pip --disable-pip-version-check install --quiet "$$(grep '^torch==' benchmarks/peers.txt)"
+	@.venv-peers/bin/pip --disable-pip-version-check install --quiet -r benchmarks/peers.txt
+	@touch $@
+
+.PHONY: help quickstart test install lint types docs fast bench bench-full clean

@@ -291,6 +291,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(CELLS), default=list(CELLS))
     parser.add_argument("--quick", action="store_true", help="192 texts, BERT-base 32, three rounds")
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--texts", type=int, help="so many in place of the usual number, for cells of several")
     parser.add_argument("--json", type=Path, default=ROOT / "results" / "speed.json")
     parser.add_argument("--resume", action="store_true", help="leave out what the file has already")
     parser.add_argument("--table", type=Path, help="fill this page from the file")
@@ -307,6 +308,8 @@ def main() -> None:
                 continue
             cell = CELLS[name]
             cell = replace(cell, n_texts=QUICK.get(name, cell.n_texts)) if arguments.quick else cell
+            if arguments.texts and cell.n_texts:
+                cell = replace(cell, n_texts=arguments.texts)
             rounds = arguments.rounds or (3 if arguments.quick else 5)
             print(f"{name}: {TITLES[name]}", flush=True)
             results[name] = measure(cell, arguments.peers, rounds, Path(work) / cell.model)

@@ -121,11 +121,18 @@ class Tokenizer:
 
     def _encode(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
         try:
-            return self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+            return self._encode_whole(texts)
         except TypeError:
             # Half of a surrogate pair, which JSON can spell and UTF-8 cannot, is refused as if it were no text.
-            whole = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
-            return self._backend.encode_batch_fast(whole, add_special_tokens=False)
+            return self._encode_whole(
+                [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
+            )
+
+    def _encode_whole(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
+        if len(texts) == 1:
+            # A batch wakes the backend's threads, and those then keep a core from the model's for a while.
+            return [self._backend.encode(texts[0], add_special_tokens=False)]
+        return self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
 
     def _special_tokens(self) -> dict[str, str]:
         written = {role: _content(self._settings.get(role)) for role in _ROLES}
