@@ -140,7 +140,7 @@ class MultiHeadAttention(nn.Module):
             if lengths is None:
                 k, v = k.transpose(1, 2), v.transpose(1, 2)
         if lengths is not None:
-            heads = self._attend(q, k, v, mask, self.position, lengths=lengths, key_lengths=context_lengths)
+            heads = self.attend(q, k, v, mask, self.position, lengths=lengths, key_lengths=context_lengths)
             return self.out(heads.flatten(-2))
         q, position = q.transpose(1, 2), self.position
         with nullcontext() if cache is None else cache.kept_on_error():
@@ -151,7 +151,7 @@ class MultiHeadAttention(nn.Module):
                 k, v = cache.append(k, v)
             elif cache is not None and not cache.length:
                 k, v = cache.append(k, v)
-            heads = self._attend(q, k, v, mask, position)
+            heads = self.attend(q, k, v, mask, position)
         return self.out(heads.transpose(1, 2).flatten(-2))
 
     def _heads(self, project: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Tensor:
@@ -163,7 +163,7 @@ class MultiHeadAttention(nn.Module):
         gain: Tensor | None = getattr(norm, "weight", None)
         return norm(heads if gain is None else heads.to(gain.dtype)).to(heads.dtype)
 
-    def _attend(
+    def attend(
         self,
         q: Tensor,
         k: Tensor,
@@ -174,6 +174,7 @@ class MultiHeadAttention(nn.Module):
         lengths: Tensor | None = None,
         key_lengths: Tensor | None = None,
     ) -> Tensor:
+        """``attend`` with what this module knows, for queries, keys and values that are projected already."""
         return attend(
             q,
             k,

@@ -252,7 +252,7 @@ def _table_bytes(terms: RelativeTerms | None) -> int:
 
 def _precision(precision: str, device: torch.device) -> Precision:
     if precision in get_args(Precision):
-        return precision  # pyright: ignore[reportReturnType]
+        return precision  # pyright: ignore[reportReturnType] - one of its words, as the line above found
     if precision == "auto" and device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError("What auto means hangs on the GPU, and there is none here.", hint="Give fp32, bf16 or fp16.")
     return resolve_precision(precision, device)

@@ -15,27 +15,24 @@ def check_tensors(q: Tensor, k: Tensor, v: Tensor, *, packed: bool) -> None:
         ShapeError: saying which two do not fit, with all three shapes.
     """
     layout, n_dims, heads = ("`t h d` with lengths", 3, 1) if packed else ("`b h q d`", 4, 1)
-    if q.dim() == k.dim() == v.dim() == n_dims and k.shape == v.shape:
-        one_kind = q.is_floating_point() and q.dtype == k.dtype == v.dtype and q.device == k.device == v.device
-        counts = packed or q.shape[0] == k.shape[0]
-        fits = q.shape[-1] == k.shape[-1] > 0 and k.shape[heads] > 0 and q.shape[heads] % k.shape[heads] == 0
-        if one_kind and counts and fits:  # looked at first: a short text waits for this more than for its arithmetic
-            return
-    got = f"Got q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}."
+
+    def got() -> str:  # told only where it is needed: a short text waits for this more than for its arithmetic
+        return f"Got q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}."
+
     if not q.dim() == k.dim() == v.dim() == n_dims:
         hint = {(True, 4): "Leave lengths out for a dense batch.", (False, 3): "Packed input needs lengths."}
-        raise ShapeError(f"attend takes q, k and v as {layout}. {got}", hint=hint.get((packed, q.dim()), ""))
+        raise ShapeError(f"attend takes q, k and v as {layout}. {got()}", hint=hint.get((packed, q.dim()), ""))
     if k.shape != v.shape:
-        raise ShapeError(f"Every key needs a value: k and v must have one shape. {got}")
+        raise ShapeError(f"Every key needs a value: k and v must have one shape. {got()}")
     if q.shape[-1] != k.shape[-1] or q.shape[-1] == 0:
-        raise ShapeError(f"Queries and keys must have one head width, the last dimension, of at least 1. {got}")
+        raise ShapeError(f"Queries and keys must have one head width, the last dimension, of at least 1. {got()}")
     if k.shape[heads] == 0 or q.shape[heads] % k.shape[heads]:
-        raise ShapeError(f"The query heads (dimension {heads}) must be a multiple of the key heads. {got}")
+        raise ShapeError(f"The query heads (dimension {heads}) must be a multiple of the key heads. {got()}")
     if not packed and q.shape[0] != k.shape[0]:
-        raise ShapeError(f"Queries and keys must come from one batch, the first dimension. {got}")
-    if not q.is_floating_point() or len({q.dtype, k.dtype, v.dtype}) > 1:
+        raise ShapeError(f"Queries and keys must come from one batch, the first dimension. {got()}")
+    if not q.is_floating_point() or not q.dtype == k.dtype == v.dtype:
         raise ShapeError(f"q, k and v must have one floating dtype. Got {q.dtype}, {k.dtype} and {v.dtype}.")
-    if len({q.device, k.device, v.device}) > 1:
+    if not q.device == k.device == v.device:
         raise ShapeError(f"q, k and v must be on one device. Got {q.device}, {k.device} and {v.device}.")
 
 

@@ -8,9 +8,7 @@ from rich.console import Console
 
 from huiyan.cli.json_file import check_json
 from huiyan.core.files import write_json
-from huiyan.workflows.config import ComputeConfig
-
-DEFAULT = ComputeConfig()
+from huiyan.workflows.config import DEFAULT_COMPUTE, ComputeConfig
 
 
 def evaluate(
@@ -19,7 +17,7 @@ def evaluate(
     /,
     *,
     encoding: str | None = None,
-    compute: Annotated[ComputeConfig, Parameter(name="*", group="Computing")] = DEFAULT,
+    compute: Annotated[ComputeConfig, Parameter(name="*", group="Computing")] = DEFAULT_COMPUTE,
     rejected: Path | None = None,
     json: Path | None = None,
 ) -> None:

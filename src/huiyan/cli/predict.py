@@ -12,10 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from huiyan.core.errors import ConfigError
-from huiyan.workflows.config import ComputeConfig
+from huiyan.workflows.config import DEFAULT_COMPUTE, ComputeConfig
 from huiyan.workflows.wording import printable
-
-DEFAULT = ComputeConfig()
 
 
 def predict(
@@ -27,7 +25,7 @@ def predict(
     probabilities: bool = False,
     prefix: str = "",
     encoding: str | None = None,
-    compute: Annotated[ComputeConfig, Parameter(name="*", group="Computing")] = DEFAULT,
+    compute: Annotated[ComputeConfig, Parameter(name="*", group="Computing")] = DEFAULT_COMPUTE,
     overwrite: bool = False,
     json: bool = False,
 ) -> None:

@@ -1,8 +1,7 @@
 """Lanes: threads that compute side by side on a CPU, each with a batch of its own.
 
 Splitting every operation of one batch among all cores ends each of them in a wait for the slowest core, and leaves the
-operations that are too small to split, and Python between them, to one core. A batch a core has no such waits. It also
-makes a batch's numbers independent of the number of cores.
+operations that are too small to split, and Python between them, to one core. A batch a core has no such waits.
 """
 
 import sys

@@ -54,7 +54,7 @@ class Packed:
 
     def first_tokens(self) -> Tensor:
         """The row of the first token of every sequence, `b`, on the device of the tokens."""
-        return (self.lengths.cumsum(0) - self.lengths).to(self.tokens.device, non_blocking=True)
+        return first_tokens(self.lengths, self.tokens.device)
 
     def sequence_ids(self) -> Tensor:
         """The sequence every token belongs to, `t`, on the device of the tokens."""
@@ -66,6 +66,11 @@ def packed_positions(lengths: Tensor, n_tokens: int) -> Tensor:
     """The index of every one of `t` packed tokens in its own sequence, int64, on the CPU."""
     starts = lengths.cumsum(0) - lengths
     return torch.arange(n_tokens) - starts.repeat_interleave(lengths, output_size=n_tokens)
+
+
+def first_tokens(lengths: Tensor, device: torch.device) -> Tensor:
+    """The row at which each sequence begins, `b`, on ``device``."""
+    return (lengths.cumsum(0) - lengths).to(device, non_blocking=True)
 
 
 def check_none_is_empty(lengths: Tensor) -> None:

@@ -18,14 +18,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from huiyan.attention.functional import attend
 from huiyan.attention.masks import Mask
 from huiyan.attention.multihead import MultiHeadAttention
-from huiyan.core.packed import Packed
+from huiyan.core.packed import Packed, check_none_is_empty, first_tokens
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.low_rank import LowRankLinear
 from huiyan.models.prepacked import PrepackedLinear
-from huiyan.models.stack import FeedForward, Layer, Rows, Stack, TransformerLayer, first_of, post_norm, pre_norm
+from huiyan.models.stack import FeedForward, Layer, Rows, Stack, TransformerLayer, post_norm, pre_norm
 
 Product = Callable[..., Tensor]
 """Rows, and perhaps a residual, to rows."""
@@ -51,7 +50,7 @@ def for_inference(model: SequenceClassifier, precision: str = "fp32") -> Sequenc
     with torch.device("meta"):
         fast = InferenceClassifier(model.config)
     fast.encoder.embeddings = model.encoder.embeddings
-    final = nn.Sequential(stack.final_norm, _InDtype(torch.float32))
+    final = nn.Sequential(_InDtype(torch.float32), stack.final_norm)
     fast.encoder.stack = Stack(layers, depth_order=stack.depth_order, final_norm=final)
     fast.head = model.head
     return fast.eval()
@@ -121,7 +120,7 @@ class InferenceLayer(nn.Module):
             _norm(norm, dtype) for norm in (layer.attention_norm, layer.feed_forward_norm)
         )
         self.projection = _Projections([attention.query, attention.key, attention.value], dtype)
-        split = first_only and not self.is_pre_norm and attention.position is None
+        split = first_only and layer.can_be_asked_for_rows
         self.query = _Projections([attention.query], dtype) if split else None
         self.key_value = _Projections([attention.key, attention.value], dtype) if split else None
         self.attention = attention
@@ -137,7 +136,8 @@ class InferenceLayer(nn.Module):
 
     def first_rows(self, x: Rows, lengths: Int[Tensor, " b"]) -> Float[Tensor, "b m"]:
         """As ``TransformerLayer.first_rows``."""
-        x, first = x.to(self.dtype), first_of(lengths, x.device)
+        check_none_is_empty(lengths)
+        x, first = x.to(self.dtype), first_tokens(lengths, x.device)
         if self.query is None or self.key_value is None:
             return self(x, lengths).index_select(0, first)
         rows = x.index_select(0, first)
@@ -148,18 +148,8 @@ class InferenceLayer(nn.Module):
         self, q: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None, key_lengths: Tensor | None, mask: Mask | None
     ) -> Tensor:
         own = self.attention
-        heads = (x.unflatten(-1, (-1, own.head_width)) for x in (q, k, v))
-        return attend(
-            *heads,
-            lengths=lengths,
-            key_lengths=key_lengths,
-            mask=mask,
-            position=own.position,
-            scale=own.scale,
-            soft_cap=own.soft_cap,
-            sinks=own.sinks,
-            kernel=own.kernel,
-        ).flatten(-2)
+        q, k, v = (x.unflatten(-1, (-1, own.head_width)) for x in (q, k, v))
+        return own.attend(q, k, v, mask, own.position, lengths=lengths, key_lengths=key_lengths).flatten(-2)
 
     def _after_attention(self, heads: Tensor, x: Tensor) -> Tensor:
         """The rest of the layer, for the rows ``x`` that the heads belong to."""

@@ -26,6 +26,7 @@ _FUSED: dict[Callable[[Tensor], Tensor], tuple[str, str]] = {
 }
 """Activations that oneDNN applies itself: the operator's names for them and for the way they are computed."""
 _UNFUSED = ("none", "")
+_reorder: Any = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 _operator = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _product: Any = getattr(_operator, "default", None)
 _add: Any = getattr(_operator, "binary", None)
@@ -33,9 +34,7 @@ _add: Any = getattr(_operator, "binary", None)
 
 def can_prepack(device: torch.device) -> bool:
     """Whether this torch has the operators, for this device."""
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    return all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and None not in (_reorder, _product, _add)
 
 
 class PrepackedLinear:
@@ -65,7 +64,7 @@ class PrepackedLinear:
             self._bias = torch.cat([zero if bias is None else bias.detach() for bias, zero in both]).to(dtype)
         self._activation = activation
         self._prepacked = can_prepack(weight.device)
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, None) if self._prepacked else weight  # noqa: SLF001
+        self._weight = _reorder(weight, None) if self._prepacked else weight
         self._fused = _UNFUSED if activation is None else _FUSED.get(activation)
 
     def __call__(self, x: Float[Tensor, "*rows m"], residual: Tensor | None = None) -> Float[Tensor, "*rows n"]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from huiyan.attention.masks import Mask
 from huiyan.attention.multihead import MultiHeadAttention
 from huiyan.core.config import require
-from huiyan.core.packed import check_none_is_empty
+from huiyan.core.packed import check_none_is_empty, first_tokens
 
 Rows = Float[Tensor, "t m"]
 
@@ -100,17 +100,24 @@ class TransformerLayer(nn.Module):
         x = self.residual(x, attend_to_own_sequence, self.attention_norm, self.attention_dropout)
         return self.residual(x, self.feed_forward, self.feed_forward_norm, self.feed_forward_dropout)
 
+    @property
+    def can_be_asked_for_rows(self) -> bool:
+        """Whether some rows can be computed without the others.
+
+        A position or a norm in front would have to know which row of the sequence asks.
+        """
+        attention = self.attention
+        return type(attention) is MultiHeadAttention and attention.position is None and self.residual is post_norm
+
     def first_rows(self, x: Rows, lengths: Int[Tensor, " b"]) -> Float[Tensor, "b m"]:
         """What ``forward`` gives for the first token of each sequence; nothing else is computed, where that can be.
 
         Raises:
             ShapeError: a sequence is empty.
         """
-        first = first_of(lengths, x.device)
-        attention = self.attention
-        # A position or a norm in front would have to know which row of the sequence asks.
-        alone = type(attention) is MultiHeadAttention and attention.position is None and self.residual is post_norm
-        if not alone:
+        check_none_is_empty(lengths)
+        first, attention = first_tokens(lengths, x.device), self.attention
+        if not self.can_be_asked_for_rows:
             return self(x, lengths).index_select(0, first)
         one_each = torch.ones_like(lengths)
 
@@ -120,16 +127,6 @@ class TransformerLayer(nn.Module):
         rows = x.index_select(0, first)
         rows = self.residual(rows, attend_to_own_sequence, self.attention_norm, self.attention_dropout)
         return self.residual(rows, self.feed_forward, self.feed_forward_norm, self.feed_forward_dropout)
-
-
-def first_of(lengths: Int[Tensor, " b"], device: torch.device) -> Int[Tensor, " b"]:
-    """The row at which each sequence begins, on ``device``.
-
-    Raises:
-        ShapeError: a sequence is empty.
-    """
-    check_none_is_empty(lengths)
-    return (lengths.cumsum(0) - lengths).to(device, non_blocking=True)
 
 
 class Stack(nn.Module):

@@ -164,6 +164,10 @@ class Artifact:
         """What answers: ``model`` as it was when this was first asked for, made for inference."""
         return for_inference(self.model, self.precision)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickling and copying keep: what answers is made again, its weights lie as this processor wants them."""
+        return {name: value for name, value in self.__dict__.items() if name != "fast"}
+
     @property
     def exiting(self) -> ExitingClassifier:
         """The model together with its exits.

@@ -1,8 +1,6 @@
 """Classification: one label of several for a text. How rows become a batch, what the loss is, what comes out."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +16,6 @@ from huiyan.models.early_exit import ExitingClassifier, depth_weights
 
 BATCH_TOKENS = 2048
 """Tokens computed at a time: enough to keep a core at matrix products, few enough to stay in its cache."""
-Result = TypeVar("Result")
 _AS_LONG = 2304
 """Tokens in a text whose attention costs as much as its other products: six times the width, 384 of MiniLM."""
 
@@ -116,12 +113,11 @@ def start_logits(
     model: SequenceClassifier, sequences: Sequence[list[int]], lanes: Lanes, *, batch_tokens: int = BATCH_TOKENS
 ) -> Callable[[], Float[np.ndarray, "n c"]]:
     """Begin ``logits_of``: what comes back waits for the logits, and something else can be done before."""
-    found = _start(model, sequences, lanes, batch_tokens, lambda packed: model(packed).float().cpu().numpy())
+    logits = np.empty((len(sequences), model.config.n_classes), dtype=np.float32)
+    finish = _start(model, sequences, lanes, batch_tokens, lambda packed: (_array(model(packed)),), (logits,))
 
     def wait() -> Float[np.ndarray, "n c"]:
-        logits = np.empty((len(sequences), model.config.n_classes), dtype=np.float32)
-        for batch, result in found:
-            logits[batch] = result()
+        finish()
         return logits
 
     return wait
@@ -144,18 +140,17 @@ def start_early_logits(
     batch_tokens: int = BATCH_TOKENS,
 ) -> Callable[[], tuple[Float[np.ndarray, "n c"], Int[np.ndarray, " n"]]]:
     """Begin ``early_logits_of``, as ``start_logits`` begins ``logits_of``."""
+    logits = np.empty((len(sequences), model.classifier.config.n_classes), dtype=np.float32)
+    depths = np.empty(len(sequences), dtype=np.int64)
 
     def compute(packed: Packed) -> tuple[np.ndarray, np.ndarray]:
-        logits, depths = model.leave_early(packed, patience=patience)
-        return logits.float().cpu().numpy(), depths.numpy()
+        found, left_at = model.leave_early(packed, patience=patience)
+        return _array(found), left_at.numpy()
 
-    found = _start(model, sequences, lanes, batch_tokens, compute)
+    finish = _start(model, sequences, lanes, batch_tokens, compute, (logits, depths))
 
     def wait() -> tuple[Float[np.ndarray, "n c"], Int[np.ndarray, " n"]]:
-        logits = np.empty((len(sequences), model.classifier.config.n_classes), dtype=np.float32)
-        depths = np.empty(len(sequences), dtype=np.int64)
-        for batch, result in found:
-            logits[batch], depths[batch] = result()
+        finish()
         return logits, depths
 
     return wait
@@ -165,13 +160,12 @@ def logits_of_every_head(
     model: ExitingClassifier, sequences: Sequence[list[int]], *, batch_tokens: int = BATCH_TOKENS
 ) -> Float[np.ndarray, "e n c"]:
     """The logits of every head at full depth, `e n c`, that of the first layer first."""
-    logits = np.empty((model.n_layers, len(sequences), model.classifier.config.n_classes), dtype=np.float32)
+    logits = np.empty((len(sequences), model.n_layers, model.classifier.config.n_classes), dtype=np.float32)
     with Lanes(device_of(model)) as lanes:
-        for batch, result in _start(
-            model, sequences, lanes, batch_tokens, lambda packed: model(packed).float().cpu().numpy()
-        ):
-            logits[:, batch] = result()
-    return logits
+        _start(
+            model, sequences, lanes, batch_tokens, lambda packed: (_array(model(packed).transpose(0, 1)),), (logits,)
+        )()
+    return logits.swapaxes(0, 1)
 
 
 def packed_batches(
@@ -193,16 +187,19 @@ def _start(
     sequences: Sequence[list[int]],
     lanes: Lanes,
     batch_tokens: int,
-    compute: Callable[[Packed], Result],
-) -> list[tuple[list[int], Callable[[], Result]]]:
-    """Row numbers of each batch, and what waits for its result."""
+    compute: Callable[[Packed], tuple[np.ndarray, ...]],
+    into: tuple[np.ndarray, ...],
+) -> Callable[[], None]:
+    """Begin to compute every batch; what comes back waits, and writes the arrays of each into its rows of ``into``."""
     if model.training:  # looked at first: telling every module takes longer than it takes to answer a short text
         model.eval()
     device = device_of(model)
 
-    def run(batch: list[int]) -> Result:
+    def run(batch: list[int]) -> None:
         with torch.inference_mode():
-            return compute(Packed.from_lists([sequences[row] for row in batch], device))
+            found = compute(Packed.from_lists([sequences[row] for row in batch], device))
+        for whole, part in zip(into, found, strict=True):
+            whole[batch] = part
 
     batches = inference_batches(
         [len(sequence) for sequence in sequences], batch_tokens=batch_tokens, multiple_of=lanes.count
@@ -211,10 +208,17 @@ def _start(
     # A lane would be busy with these when all others had long been done: they have all cores, one after the other,
     # before the lanes start.
     alone = [cost * lanes.count > 1.5 * sum(costs) for cost in costs]
-    first = [(batch, partial(_itself, run(batch))) for batch, is_alone in zip(batches, alone, strict=True) if is_alone]
-    rest = [batch for batch, is_alone in zip(batches, alone, strict=True) if not is_alone]
-    return [*first, *((batch, lanes.submit(run, batch).result) for batch in rest)]
+    for batch, is_alone in zip(batches, alone, strict=True):
+        if is_alone:
+            run(batch)
+    under_way = [lanes.submit(run, batch) for batch, is_alone in zip(batches, alone, strict=True) if not is_alone]
+
+    def finish() -> None:
+        for future in under_way:
+            future.result()
+
+    return finish
 
 
-def _itself(result: Result) -> Result:
-    return result
+def _array(x: Tensor) -> np.ndarray:
+    return x.float().cpu().numpy()

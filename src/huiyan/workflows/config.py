@@ -74,6 +74,9 @@ class ComputeConfig(Config):
     patience: int | Literal["auto"] | None = None
 
 
+DEFAULT_COMPUTE = ComputeConfig()
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainRun(Config):
     """One ``huiyan train``.

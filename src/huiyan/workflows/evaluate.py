@@ -11,10 +11,8 @@ from huiyan.data.splits import read_splits, text_sha256
 from huiyan.tasks.classify import class_indices
 from huiyan.workflows.answering import load_to_answer
 from huiyan.workflows.assess import figures_with_intervals
-from huiyan.workflows.config import ComputeConfig
+from huiyan.workflows.config import DEFAULT_COMPUTE, ComputeConfig
 from huiyan.workflows.tables import SPLITS, with_known_labels
-
-DEFAULT = ComputeConfig()
 
 
 def evaluate(
@@ -22,7 +20,7 @@ def evaluate(
     file: str,
     *,
     encoding: str | None = None,
-    compute: ComputeConfig = DEFAULT,
+    compute: ComputeConfig = DEFAULT_COMPUTE,
     rejected: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:

@@ -24,11 +24,10 @@ from huiyan.data.streams import is_stream
 from huiyan.data.tables import Row, Table, open_table
 from huiyan.tasks.classify import device_of
 from huiyan.workflows.answering import Answering, load_to_answer
-from huiyan.workflows.config import ComputeConfig
+from huiyan.workflows.config import DEFAULT_COMPUTE, ComputeConfig
 
 CHUNK_ROWS = 1024
 """Rows answered at a time: enough to sort them by length, few enough to hold."""
-DEFAULT = ComputeConfig()
 AHEAD = 2
 """Such chunks that are read, tokenised and computed while an earlier one is written."""
 T = TypeVar("T")
@@ -43,7 +42,7 @@ def predict_texts(
     *,
     all_classes: bool = False,
     prefix: str = "",
-    compute: ComputeConfig = DEFAULT,
+    compute: ComputeConfig = DEFAULT_COMPUTE,
 ) -> list[dict[str, Any]]:
     """Answer texts.
 
@@ -78,7 +77,7 @@ def predict_file(
     all_classes: bool = False,
     prefix: str = "",
     encoding: str | None = None,
-    compute: ComputeConfig = DEFAULT,
+    compute: ComputeConfig = DEFAULT_COMPUTE,
     overwrite: bool = False,
     console: Console | None = None,
 ) -> int:

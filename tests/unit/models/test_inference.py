@@ -68,12 +68,14 @@ def test_norms_in_front() -> None:
     assert_same(model)
 
 
-def test_a_position_in_the_scores() -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_position_in_the_scores_and_sinks(precision: str) -> None:
     model = classifier()
     for layer in model.encoder.stack.layers:
         layer.attention.position = T5Bias(2)
         nn.init.normal_(layer.attention.position.table)
-    assert_same(model)
+        layer.attention.sinks = nn.Parameter(torch.ones(2))
+    assert_same(model, precision=precision, atol=1e-5 if precision == "fp32" else 0.1)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -1,6 +1,8 @@
 """The one folder that training writes and everything else reads."""
 
+import copy
 import json
+import pickle
 import shutil
 import unicodedata
 from dataclasses import replace
@@ -274,3 +276,11 @@ def test_exits_and_weights_must_belong_together(tiny_run: Path, with_exits: Path
     (with_exits / "huiyan.json").write_text(json.dumps(values), encoding="utf-8")
     plain, texts = Artifact.load(with_exits), mixed_texts(5)
     assert plain.exits is None and not np.allclose(plain.logits(texts), Artifact.load(tiny_run).logits(texts))
+
+
+def test_one_that_has_answered_can_be_pickled_and_copied(tiny_run: Path) -> None:
+    """scikit-learn's tools pickle estimators, and a fitted one holds an artifact."""
+    artifact = Artifact.load(tiny_run)
+    before = artifact.logits(["good dress", "bad"])
+    for again in (pickle.loads(pickle.dumps(artifact)), copy.deepcopy(artifact)):
+        np.testing.assert_allclose(again.logits(["good dress", "bad"]), before, atol=1e-6)

@@ -114,13 +114,7 @@ def test_the_card_says_what_it_cost(compressed: tuple[Path, dict, list[str]], ti
 
 def test_the_same_again_is_the_same_model(compressed: tuple[Path, dict, list[str]], tiny_run: Path) -> None:
     folder, report, _ = compressed
-    again = compress(
-        tiny_run,
-        report["data"]["file"],
-        out=folder.parent / "again",
-        device="cpu",
-        say=silent,
-    )
+    again = compress(tiny_run, report["data"]["file"], out=folder.parent / "again", device="cpu", say=silent)
     assert again["ranks"] == report["ranks"] and again["test"] == report["test"]
     assert (folder.parent / "again/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
@@ -128,14 +122,7 @@ def test_the_same_again_is_the_same_model(compressed: tuple[Path, dict, list[str
 @pytest.mark.parametrize(("rank", "attention", "feed_forward"), [("8", 8, 8), (0.25, 8, 8), (20, None, 20)])
 def test_a_fixed_rank(tiny_run: Path, table: str, tmp_path: Path, rank, attention, feed_forward) -> None:
     """Of 32 × 32 and 32 × 64 matrices; a rank of 20 makes the square ones no smaller, so they stay whole."""
-    report = compress(
-        tiny_run,
-        table,
-        CompressConfig(rank=rank),
-        out=tmp_path / "o",
-        device="cpu",
-        say=silent,
-    )
+    report = compress(tiny_run, table, CompressConfig(rank=rank), out=tmp_path / "o", device="cpu", say=silent)
     assert {it["rank"] for name, it in report["ranks"].items() if "attention" in name} == {attention}
     assert {it["rank"] for name, it in report["ranks"].items() if "feed_forward" in name} == {feed_forward}
     assert len(report["trials"]) == 2 and report["options"]["max_loss"] is None
@@ -267,27 +254,12 @@ def test_a_place_that_is_taken(tiny_run: Path, table: str, tmp_path: Path) -> No
 
 def test_overwriting_replaces_a_run_and_a_failure_brings_it_back(tiny_run: Path, table: str, tmp_path: Path) -> None:
     out = tmp_path / "o"
-    compress(
-        tiny_run,
-        table,
-        CompressConfig(rank=8),
-        out=out,
-        device="cpu",
-        say=silent,
-    )
+    compress(tiny_run, table, CompressConfig(rank=8), out=out, device="cpu", say=silent)
     first = (out / "model.safetensors").read_bytes()
     with pytest.raises(ConfigError):
         compress(tiny_run, table, CompressConfig(rank=32), out=out, overwrite=True, say=silent)
     assert (out / "model.safetensors").read_bytes() == first
-    compress(
-        tiny_run,
-        table,
-        CompressConfig(rank=4),
-        out=out,
-        overwrite=True,
-        device="cpu",
-        say=silent,
-    )
+    compress(tiny_run, table, CompressConfig(rank=4), out=out, overwrite=True, device="cpu", say=silent)
     assert set(Artifact.load(out).model.config.encoder.ranks.values()) == {4}
 
 
@@ -302,14 +274,7 @@ def test_an_interruption_leaves_what_was_there(tiny_run: Path, table: str, tmp_p
     with pytest.raises(KeyboardInterrupt):
         compress(tiny_run, table, CompressConfig(rank=8), out=out, device="cpu", say=interrupt)
     assert set(tmp_path.iterdir()) == before
-    compress(
-        tiny_run,
-        table,
-        CompressConfig(rank=8),
-        out=out,
-        device="cpu",
-        say=silent,
-    )
+    compress(tiny_run, table, CompressConfig(rank=8), out=out, device="cpu", say=silent)
     kept = {path.name: path.read_bytes() for path in out.iterdir()}
     with pytest.raises(KeyboardInterrupt):
         compress(tiny_run, table, CompressConfig(rank=4), out=out, overwrite=True, device="cpu", say=interrupt)

@@ -47,7 +47,7 @@ def attend_blockwise(
 
 
 class _Blockwise(torch.autograd.Function):
-    @staticmethod
+    @staticmethod  # one line, long as it is: over several, the names that autograd gives would fill a screen
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, block_size: int | None, *tensors: Tensor | None) -> Tensor:  # noqa: E501 # fmt: skip
         out, lse = forward(q, k, v, scoring.with_tensors(tensors), block_size=block_size)
         ctx.save_for_backward(q, k, v, out, lse, *tensors)

@@ -217,12 +217,15 @@ _operator.register_autograd(_differentiate, setup_context=_save)
 
 
 def _recording() -> AbstractContextManager[None]:
-    """Inside an operator autograd is switched off beneath ``enable_grad``; this lets it record there too."""
+    """Inside an operator autograd is switched off beneath ``enable_grad``; this lets it record there too.
+
+    torch has no public name for the guard.
+    """
     return torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.AutogradFunctionality, False)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001 - the one that gives the log-sum-exp
-_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward  # noqa: SLF001
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward  # noqa: SLF001 - and takes it
 
 
 def _scoring(
