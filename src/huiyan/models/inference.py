@@ -4,7 +4,8 @@
 
 - query, key and value are one product; bias, activation and residual ride along with the product they follow
   (``prepacked.py``: oneDNN on a CPU);
-- rows stay in the precision asked for from the embeddings to the head, which is float32 as ever.
+- rows stay in the precision asked for from the embeddings to the head, which is float32 as ever; in int8, products
+  that were calibrated multiply 8-bit integers, and rows between them are bfloat16 where the processor knows it.
 
 A layer of a kind that is not known here stays as it is, in float32: slower, and right.
 """
@@ -20,31 +21,44 @@ from torch.nn import functional as F
 
 from huiyan.attention.masks import Mask
 from huiyan.attention.multihead import MultiHeadAttention
+from huiyan.core.devices import multiplies_bf16
+from huiyan.core.errors import ConfigError
 from huiyan.core.packed import Packed, check_none_is_empty, first_tokens
 from huiyan.models.classifier import SequenceClassifier
+from huiyan.models.int8 import ATTENTION_IN, ATTENTION_OUT, FEED_FORWARD_IN, Calibration
 from huiyan.models.low_rank import LowRankLinear
-from huiyan.models.prepacked import PrepackedLinear
+from huiyan.models.prepacked import Columns, Int8Linear, PrepackedLinear
 from huiyan.models.stack import FeedForward, Layer, Rows, Stack, TransformerLayer, post_norm, pre_norm
 
 Product = Callable[..., Tensor]
 """Rows, and perhaps a residual, to rows."""
+Seen = Callable[[str], Columns | None]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def for_inference(model: SequenceClassifier, precision: str = "fp32") -> SequenceClassifier:
+def for_inference(
+    model: SequenceClassifier, precision: str = "fp32", calibration: Calibration | None = None
+) -> SequenceClassifier:
     """A classifier that gives the logits of ``model`` faster; it can neither be trained nor saved.
 
     It shares the embeddings and the head with ``model``, which is put into eval mode, and copies the layers.
 
     Args:
         model: in float32, on the device that will answer.
-        precision: of the layers: "fp32", "bf16" or "fp16".
+        precision: of the layers: "fp32", "bf16", "fp16", or "int8" on a CPU.
+        calibration: of the model, for "int8".
+    Raises:
+        ConfigError: int8 without a calibration.
     """
     model.eval()
-    stack, dtype = model.encoder.stack, DTYPES[precision]
+    if precision != "int8":
+        calibration = None
+    elif calibration is None:
+        raise ConfigError("The precision int8 needs a calibration.", hint="Make one: huiyan.models.int8.calibrate")
+    stack, dtype = model.encoder.stack, _dtype_of_rows(precision, next(model.parameters()).device)
     last = stack.depth_order[-1] if stack.depth_order else None
     layers = [
-        _fast(layer, dtype, first_only=model.head.reads_first_rows and number == last)
+        _fast(layer, dtype, first_only=model.head.reads_first_rows and number == last, seen=_seen(calibration, number))
         for number, layer in enumerate(stack.distinct_layers())
     ]
     with torch.device("meta"):
@@ -83,9 +97,19 @@ def _grain(n_tokens: int) -> int:
     return 64 if n_tokens >= 1024 else 16 if n_tokens >= 256 else 1
 
 
-def _fast(layer: Layer, dtype: torch.dtype, *, first_only: bool) -> Layer:
+def _dtype_of_rows(precision: str, device: torch.device) -> torch.dtype:
+    if precision == "int8":
+        precision = "bf16" if multiplies_bf16(device) else "fp32"
+    return DTYPES[precision]
+
+
+def _seen(calibration: Calibration | None, layer: int) -> Seen:
+    return lambda product: None if calibration is None else calibration.of(layer, product)
+
+
+def _fast(layer: Layer, dtype: torch.dtype, *, first_only: bool, seen: Seen) -> Layer:
     if can_be_fused(layer):
-        return InferenceLayer(layer, dtype, first_only=first_only)
+        return InferenceLayer(layer, dtype, first_only=first_only, seen=seen)
     return _Unchanged(layer)
 
 
@@ -109,9 +133,10 @@ class InferenceLayer(nn.Module):
         layer: one that ``can_be_fused``.
         dtype: of the rows and the weights; on a CPU norms keep their own parameters in float32.
         first_only: whether ``first_rows`` will be asked for: queries then need a weight of their own.
+        seen: gives what enters a product that is to multiply in int8, by its name in the layer; None for any other.
     """
 
-    def __init__(self, layer: TransformerLayer, dtype: torch.dtype, *, first_only: bool) -> None:
+    def __init__(self, layer: TransformerLayer, dtype: torch.dtype, *, first_only: bool, seen: Seen) -> None:
         super().__init__()
         attention, feed_forward = layer.attention, cast("FeedForward", layer.feed_forward)
         self.dtype = dtype
@@ -119,14 +144,15 @@ class InferenceLayer(nn.Module):
         self.attention_norm, self.feed_forward_norm = (
             _norm(norm, dtype) for norm in (layer.attention_norm, layer.feed_forward_norm)
         )
-        self.projection = _Projections([attention.query, attention.key, attention.value], dtype)
+        entering = seen(ATTENTION_IN)
+        self.projection = _Projections([attention.query, attention.key, attention.value], dtype, entering)
         split = first_only and layer.can_be_asked_for_rows
-        self.query = _Projections([attention.query], dtype) if split else None
-        self.key_value = _Projections([attention.key, attention.value], dtype) if split else None
+        self.query = _Projections([attention.query], dtype, entering) if split else None
+        self.key_value = _Projections([attention.key, attention.value], dtype, entering) if split else None
         self.attention = attention
-        self.out = _prepacked(attention.out, dtype)
-        self.inner = _prepacked(feed_forward.inner, dtype, feed_forward.activation)
-        self.outer = _prepacked(feed_forward.outer, dtype)
+        self.out = _prepacked([attention.out], dtype, seen(ATTENTION_OUT))
+        self.inner = _prepacked([feed_forward.inner], dtype, seen(FEED_FORWARD_IN), feed_forward.activation)
+        self.outer = _prepacked([feed_forward.outer], dtype, None)
 
     def forward(self, x: Rows, lengths: Int[Tensor, " b"] | None, mask: Mask | None = None) -> Rows:
         """As ``TransformerLayer.forward``."""
@@ -163,14 +189,13 @@ class InferenceLayer(nn.Module):
 class _Projections:
     """Several projections of the same rows: one product where all are whole, else one each."""
 
-    def __init__(self, projections: Sequence[nn.Module], dtype: torch.dtype) -> None:
-        whole = [projection for projection in projections if isinstance(projection, nn.Linear)]
-        if len(whole) == len(projections):
-            self.widths = [projection.out_features for projection in whole]
-            self.products: list[Product] = [PrepackedLinear(whole, dtype=dtype)]
+    def __init__(self, projections: Sequence[nn.Module], dtype: torch.dtype, entering: Columns | None) -> None:
+        self.widths: list[int] = []
+        if all(isinstance(projection, nn.Linear) for projection in projections):
+            self.widths = [cast("nn.Linear", projection).out_features for projection in projections]
+            self.products: list[Product] = [_prepacked(projections, dtype, entering)]
         else:
-            self.widths = []
-            self.products = [_prepacked(projection, dtype) for projection in projections]
+            self.products = [_prepacked([projection], dtype, entering) for projection in projections]
 
     def __call__(self, x: Tensor) -> Sequence[Tensor]:
         rows = [product(x) for product in self.products]
@@ -190,10 +215,19 @@ class _TwoSteps:
         return self.up(self.down(x), residual)
 
 
-def _prepacked(product: nn.Module, dtype: torch.dtype, activation: Callable[[Tensor], Tensor] | None = None) -> Product:
-    if isinstance(product, LowRankLinear):
-        return _TwoSteps(product, dtype, activation)
-    return PrepackedLinear([cast("nn.Linear", product)], dtype=dtype, activation=activation)
+def _prepacked(
+    products: Sequence[nn.Module],
+    dtype: torch.dtype,
+    entering: Columns | None,
+    activation: Callable[[Tensor], Tensor] | None = None,
+) -> Product:
+    """One product of low rank, or whole ones side by side; in int8 where it is known what enters them."""
+    if isinstance(products[0], LowRankLinear):
+        return _TwoSteps(products[0], dtype, activation)
+    whole = cast("Sequence[nn.Linear]", products)
+    if entering is not None:
+        return Int8Linear(whole, entering, dtype=dtype, activation=activation)
+    return PrepackedLinear(whole, dtype=dtype, activation=activation)
 
 
 def _norm(norm: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

@@ -1,7 +1,7 @@
 """Linear layers of low rank, and how a trained one is factorised so that its outputs on real rows change least."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -135,15 +135,18 @@ def input_moments(encoder: nn.Module) -> Iterator[dict[str, InputMoments]]:
                 moments[name] = moments[twin]
                 continue
             moments[name] = InputMoments(layer.in_features)
-            hooks.callback(layer.register_forward_pre_hook(_adding_to(moments[name])).remove)
+            hooks.enter_context(told_inputs(layer, moments[name].add))
         yield moments
 
 
-def _adding_to(moments: InputMoments):  # noqa: ANN202 - the hook's type is torch's own
-    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        moments.add(inputs[0])
-
-    return hook
+@contextlib.contextmanager
+def told_inputs(layer: nn.Module, tell: Callable[[Tensor], None]) -> Iterator[None]:
+    """Hand everything that enters a layer to ``tell`` while the block runs it."""
+    handle = layer.register_forward_pre_hook(lambda _module, inputs: tell(inputs[0]))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """Linear layers whose weights lie as the processor wants them: oneDNN's matrix products, with what follows fused in.
 
 torch lays a weight out anew in every call, or takes a slower library; oneDNN can take it laid out once, and add the
-bias, apply the activation and add the residual while a block of the result is still in the cache. torch has no public
-function for that: **this is the only file that names its private operators**. Where they are missing, or the device is
-no CPU, the same layer computes with public functions; ``tests/unit/models/test_prepacked.py`` holds both to each other.
+bias, apply the activation and add the residual while a block of the result is still in the cache; and it multiplies
+8-bit integers. torch has no public function for that: **this is the only file that names its private operators**. Where
+they are missing, or the device is no CPU, the same layers compute with public functions;
+``tests/unit/models/test_prepacked.py`` holds both to each other.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,6 +32,10 @@ _reorder: Any = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 _operator = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _product: Any = getattr(_operator, "default", None)
 _add: Any = getattr(_operator, "binary", None)
+_reorder_int8: Any = getattr(torch.ops.onednn, "qlinear_prepack", None)
+_int8_product: Any = getattr(getattr(torch.ops.onednn, "qlinear_pointwise", None), "default", None)
+_EASED = 0.8
+"""How much of a column's unevenness the weights take over: all of it (1) would make theirs too uneven."""
 
 
 def can_prepack(device: torch.device) -> bool:
@@ -55,13 +61,8 @@ class PrepackedLinear:
         dtype: torch.dtype,
         activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        weight = torch.cat([linear.weight.detach() for linear in linears]).to(dtype)
-        biases = [bias_of(linear) for linear in linears]
-        self._bias = None
-        if any(bias is not None for bias in biases):
-            zeros = (linear.weight.new_zeros(linear.out_features) for linear in linears)
-            both = zip(biases, zeros, strict=True)
-            self._bias = torch.cat([zero if bias is None else bias.detach() for bias, zero in both]).to(dtype)
+        weight, bias = _side_by_side(linears)
+        weight, self._bias = weight.to(dtype), None if bias is None else bias.to(dtype)
         self._activation = activation
         self._prepacked = can_prepack(weight.device)
         self._weight = _reorder(weight, None) if self._prepacked else weight
@@ -79,6 +80,89 @@ class PrepackedLinear:
         if self._fused is None:
             y = _followed(y, self._activation)
         return y if residual is None else y + residual
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What was seen in each column of what enters a product, `m` each, float32."""
+
+    lowest: Tensor
+    highest: Tensor
+    mean: Tensor
+
+
+class Int8Linear:
+    """As ``PrepackedLinear``, and the product is of 8-bit integers: about twice as many a second as of bfloat16.
+
+    The scales are fixed beforehand, so that an answer does not depend on what else is in the batch. Each column of x
+    has its own centre zⱼ and scale; the weights take the inverse and are rounded to 8 bits, row by row. How uneven
+    columns are shared between the two is SmoothQuant's (Xiao et al. 2023, eq. 4). What rounding the weights does to
+    the mean of the output is made up for in the bias. A value beyond what was seen is cut off there.
+
+    Args:
+        linears: as there; float32.
+        columns: what enters.
+        dtype: of what comes in and goes out, float32 or bfloat16.
+        activation: as there.
+    """
+
+    def __init__(
+        self,
+        linears: Sequence[nn.Linear],
+        columns: Columns,
+        *,
+        dtype: torch.dtype,
+        activation: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        weight, bias = _side_by_side(linears)
+        center = (columns.lowest + columns.highest) / 2
+        reach = ((columns.highest - columns.lowest) / 2).clamp(min=1e-4)
+        eased = reach**_EASED / weight.abs().amax(0).clamp(min=1e-5) ** (1 - _EASED)
+        self._step = float((reach / eased).max()) / 127
+        column_step = eased * self._step
+        self._per_step = 1 / column_step
+        self._offset = 128.5 - center * self._per_step  # the half rounds, where a float becomes an integer by cutting
+        spread = weight * eased
+        self._row_step = spread.abs().amax(1).clamp(min=1e-12) / 127
+        rounded = (spread / self._row_step[:, None]).round()
+        lost = weight - rounded * self._row_step[:, None] / eased
+        self._bias = weight @ center + lost @ (columns.mean - center)
+        if bias is not None:
+            self._bias += bias
+        self._dtype, self._activation = dtype, activation
+        self._prepacked = can_multiply_int8(weight.device)
+        self._rounded = _reorder_int8(rounded.to(torch.int8), None) if self._prepacked else rounded
+        self._zeros = torch.zeros(len(weight), dtype=torch.int64)
+        self._fused = _UNFUSED if activation is None else _FUSED.get(activation)
+
+    def __call__(self, x: Float[Tensor, "t m"], residual: Tensor | None = None) -> Float[Tensor, "t n"]:
+        """`t m` → `t n`; ``residual`` has the shape of what comes out."""
+        levels = torch.addcmul(self._offset, x.float(), self._per_step).clamp_(0, 255).to(torch.uint8)
+        if not self._prepacked:
+            product = F.linear(levels.float() - 128, self._rounded) * (self._row_step * self._step) + self._bias
+            y = _followed(product.to(self._dtype), self._activation)
+            return y if residual is None else y + residual
+        name, way = self._fused or _UNFUSED
+        scales = (self._step, 128, self._rounded, self._row_step, self._zeros, self._bias, 1.0, 0)
+        y = _int8_product(levels, *scales, self._dtype, name, (), way)
+        if self._fused is None:
+            y = _followed(y, self._activation)
+        return y if residual is None else y + residual
+
+
+def can_multiply_int8(device: torch.device) -> bool:
+    """Whether this torch has the operators for 8-bit integers, for this device."""
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and None not in (_reorder_int8, _int8_product)
+
+
+def _side_by_side(linears: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
+    """Weights and biases of layers that read the same rows, one under the other; no bias if none has one."""
+    weight, biases = torch.cat([linear.weight.detach() for linear in linears]), [bias_of(linear) for linear in linears]
+    if all(bias is None for bias in biases):
+        return weight, None
+    zeros = (linear.weight.new_zeros(linear.out_features) for linear in linears)
+    both = zip(biases, zeros, strict=True)
+    return weight, torch.cat([zero if bias is None else bias.detach() for bias, zero in both])
 
 
 def _followed(y: Tensor, activation: Callable[[Tensor], Tensor] | None) -> Tensor:

@@ -16,7 +16,6 @@ from jaxtyping import Float
 
 from huiyan.core.config import Config, require
 from huiyan.core.decision import Decision
-from huiyan.core.devices import Precision
 from huiyan.core.errors import ArtifactError, ConfigError, OutputError, WeightsError
 from huiyan.core.files import sha256_of, write_json
 from huiyan.core.json_files import read_object
@@ -26,14 +25,16 @@ from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.config_file import CONFIG_FILE
 from huiyan.models.early_exit import ExitingClassifier, Exits, load_exits, save_exits
 from huiyan.models.inference import for_inference
+from huiyan.models.int8 import Calibration
 from huiyan.models.weights import SINGLE_FILE
 from huiyan.tasks.classify import device_of, start_early_logits, start_logits
-from huiyan.tasks.precision import PrecisionCheck, answering_precision
+from huiyan.tasks.precision import AnsweringPrecision, Checked, Int8Check, PrecisionCheck, answering_precision
 from huiyan.text.tokenise import Tokenizer
 
 FORMAT = 1
 MANIFEST = "huiyan.json"
 EXITS = "exits.safetensors"
+CALIBRATION = "int8.safetensors"
 Patience = int | Literal["auto"] | None
 """How many heads in a row have to agree before a text leaves early; "auto" is the run's own, None full depth."""
 # How the name of a class becomes the label again that ``str`` made it from.
@@ -73,9 +74,10 @@ class Manifest(Config):
         decision: how logits become probabilities and a class.
         source: the pretrained model, as named; ``revision`` its commit or version.
         data_fingerprint: SHA-256 over the texts and labels trained on.
-        weights_sha256: SHA-256 of ``model.safetensors``, which early exits are held to on loading.
+        weights_sha256: SHA-256 of ``model.safetensors``, which early exits and int8 are held to on loading.
         early_exit: how texts may leave early; None, and no key in the file, for a model without exits.
         bf16: what answering in bfloat16 changes; None, and no key, where that was not measured.
+        int8: likewise of 8-bit integers.
     """
 
     format: int = FORMAT
@@ -97,6 +99,7 @@ class Manifest(Config):
     label_kind: str = "text"
     early_exit: EarlyExit | None = None
     bf16: PrecisionCheck | None = None
+    int8: Int8Check | None = None
 
     def __post_init__(self) -> None:
         kinds = tuple(_LABEL_OF_NAME)
@@ -111,7 +114,7 @@ class Manifest(Config):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; what a model does not have is not mentioned."""
-        absent = {name for name in ("early_exit", "bf16") if getattr(self, name) is None}
+        absent = {name for name in ("early_exit", "bf16", "int8") if getattr(self, name) is None}
         return {key: value for key, value in super().to_dict().items() if key not in absent}
 
     @classmethod
@@ -151,18 +154,20 @@ class Artifact:
         manifest: what it is for.
         exits: the heads of the layers before the last, in eval mode; None for a model without early exits.
         precision: that answers are computed in.
+        calibration: what enters the model's products, for answers in int8; None where it is not known.
     """
 
     model: SequenceClassifier
     tokenizer: Tokenizer
     manifest: Manifest
     exits: Exits | None = None
-    precision: Precision = "fp32"
+    precision: AnsweringPrecision = "fp32"
+    calibration: Calibration | None = None
 
     @cached_property
     def fast(self) -> SequenceClassifier:
         """What answers: ``model`` as it was when this was first asked for, made for inference."""
-        return for_inference(self.model, self.precision)
+        return for_inference(self.model, self.precision, self.calibration)
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickling and copying keep: what answers is made again, its weights lie as this processor wants them."""
@@ -245,8 +250,13 @@ class Artifact:
             ) from error
         save_classifier(self.model, folder, class_names=self.manifest.classes)
         self.tokenizer.save(folder)
-        manifest = replace(self.manifest, weights_sha256=sha256_of(folder / SINGLE_FILE))
-        write_json(folder / MANIFEST, replace(manifest, early_exit=self._save_exits(folder)).to_dict())
+        manifest = replace(
+            self.manifest,
+            weights_sha256=sha256_of(folder / SINGLE_FILE),
+            early_exit=self._save_exits(folder),
+            int8=self._save_calibration(folder),
+        )
+        write_json(folder / MANIFEST, manifest.to_dict())
 
     def _save_exits(self, folder: Path) -> EarlyExit | None:
         if self.exits is None:
@@ -257,6 +267,19 @@ class Artifact:
         own = self.manifest.early_exit or EarlyExit(patience=self.exiting.n_layers)
         return replace(own, weights_sha256=sha256_of(folder / EXITS))
 
+    def _save_calibration(self, folder: Path) -> Int8Check | None:
+        if self.calibration is None or self.manifest.int8 is None:
+            # As above.
+            (folder / CALIBRATION).unlink(missing_ok=True)
+            return None
+        self.calibration.save(folder / CALIBRATION)
+        return replace(self.manifest.int8, sha256=sha256_of(folder / CALIBRATION))
+
+    def with_checks(self, checked: Checked) -> Self:
+        """The same, and what was found of answering in fewer bits."""
+        manifest = replace(self.manifest, bf16=checked.bf16, int8=checked.int8)
+        return replace(self, manifest=manifest, calibration=checked.calibration)
+
     @classmethod
     def load(cls, folder: Path, *, device: torch.device | str = "cpu", precision: str = "fp32") -> Self:
         """Read the folder that ``save`` wrote.
@@ -265,9 +288,10 @@ class Artifact:
             folder: what training, or ``save``, wrote.
             device: where to answer.
             precision: to answer in; "auto" is bf16 where the device multiplies it natively and the manifest says that
-                the answers stayed the same on the validation rows.
+                the answers stayed the same on the validation rows. "int8" is for a CPU, and for a model of which the
+                manifest says that few labels flip.
         Raises:
-            ConfigError: the precision is unknown, or not for this device.
+            ConfigError: the precision is unknown, or not for this device, or int8 is not for this model.
             ArtifactError: the folder is none of ours, of a newer format, or its parts do not belong together.
             WeightsError: the weights do not fit the configuration.
         """
@@ -291,8 +315,13 @@ class Artifact:
         tokenizer = Tokenizer.from_folder(folder)
         check_vocabulary(tokenizer, model, str(folder))
         exits = _read_exits(folder, manifest, model)
-        found = answering_precision(precision, torch.device(device), bf16=manifest.bf16)
-        return cls(model.to(device).eval(), tokenizer, manifest, None if exits is None else exits.to(device), found)
+        calibration = _read_calibration(folder, manifest, model)
+        found = answering_precision(precision, torch.device(device), bf16=manifest.bf16, int8=manifest.int8)
+        if found == "int8":
+            _check_weights(folder, manifest, "int8 was calibrated on", hint="Answer in another precision.")
+        if exits is not None:
+            exits.to(device)
+        return cls(model.to(device).eval(), tokenizer, manifest, exits, found, calibration)
 
 
 def check_vocabulary(tokenizer: Tokenizer, model: SequenceClassifier, where: str) -> None:
@@ -321,13 +350,35 @@ def _read_exits(folder: Path, manifest: Manifest, model: SequenceClassifier) -> 
             hint="Restore the folder from where it was trained.",
         )
     # They read what the layers of these very weights give: on others they would answer, and wrongly.
+    _check_weights(
+        folder,
+        manifest,
+        "its early exits were trained on",
+        hint=f"Train again with --early-exit, or go on without exits: take the key early_exit out of {MANIFEST}.",
+    )
+    return exits
+
+
+def _read_calibration(folder: Path, manifest: Manifest, model: SequenceClassifier) -> Calibration | None:
+    own, path = manifest.int8, folder / CALIBRATION
+    if own is None:
+        return None
+    calibration = Calibration.load(path, model, first_layer=own.first_layer)
+    hint = f"Restore the folder from where it was trained, or go on without int8: take the key int8 out of {MANIFEST}."
+    if sha256_of(path) != own.sha256:
+        raise ArtifactError(
+            f"{folder} does not belong together: {CALIBRATION} is not the file that {MANIFEST} names.", hint=hint
+        )
+    return calibration
+
+
+def _check_weights(folder: Path, manifest: Manifest, whose: str, *, hint: str) -> None:
+    """Check that the weights are those that something else in the folder was made with."""
     weights = folder / SINGLE_FILE
     if not weights.is_file() or sha256_of(weights) != manifest.weights_sha256:
         raise ArtifactError(
-            f"{folder} does not belong together: its early exits were trained on other weights than its {SINGLE_FILE}.",
-            hint=f"Train again with --early-exit, or go on without exits: take the key early_exit out of {MANIFEST}.",
+            f"{folder} does not belong together: {whose} other weights than its {SINGLE_FILE}.", hint=hint
         )
-    return exits
 
 
 def _names_a(kind: str, name: Any) -> bool:

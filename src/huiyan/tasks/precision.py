@@ -1,17 +1,29 @@
 """Answering in fewer bits: what it changes, measured on rows, and when nobody need be asked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from huiyan.core.config import Config
 from huiyan.core.decision import Decision
-from huiyan.core.devices import Precision, multiplies_bf16, resolve_precision
+from huiyan.core.devices import Precision, multiplies_bf16, multiplies_int8, resolve_precision
+from huiyan.core.errors import ConfigError
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.inference import for_inference
-from huiyan.tasks.classify import logits_of
+from huiyan.models.int8 import Calibration, calibrate
+from huiyan.tasks.classify import logits_of, packed_batches
+
+AnsweringPrecision = Precision | Literal["int8"]
+MOST_FLIPS_INT8 = 0.005
+"""Share of labels that int8 may flip: it is only taken where somebody asked for it."""
+CHECKED_ROWS = 1000
+"""Rows that tell what fewer bits change."""
+CALIBRATING_ROWS = 256
+"""Rows that tell int8 what enters the products."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,31 +46,127 @@ class PrecisionCheck(Config):
         return self.rows > 0 and self.largest_change <= 0.01 and self.flips <= 0.002
 
 
-def check_precision(
-    model: SequenceClassifier, sequences: Sequence[list[int]], decision: Decision, precision: Precision
-) -> PrecisionCheck:
-    """Answer token sequences in float32 and in ``precision``, and compare."""
-    exact, rough = (
-        decision.probabilities(logits_of(for_inference(model, name), sequences)) for name in ("fp32", precision)
-    )
-    flips = decision.choose(exact) != decision.choose(rough)
-    return PrecisionCheck(
-        rows=len(sequences),
-        largest_change=float(np.abs(exact - rough).max(initial=0.0)),
-        flips=float(flips.mean()) if len(flips) else 0.0,
-    )
+@dataclass(frozen=True, kw_only=True)
+class Int8Check(PrecisionCheck):
+    """What answering in int8 changes, with as many layers in it as may be.
+
+    Args:
+        first_layer: the first that multiplies in int8.
+        sha256: of the file with what enters the products.
+    """
+
+    first_layer: int
+    sha256: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether no more than ``MOST_FLIPS_INT8`` of the labels flip."""
+        return self.rows > 0 and self.flips <= MOST_FLIPS_INT8
 
 
-def answering_precision(precision: str, device: torch.device, *, bf16: PrecisionCheck | None) -> Precision:
+@dataclass(frozen=True)
+class Checked:
+    """What was found of a model: None where this machine does not multiply it natively.
+
+    Args:
+        bf16: what answering in bfloat16 changes.
+        int8: what answering in int8 changes.
+        calibration: what int8 answers by.
+    """
+
+    bf16: PrecisionCheck | None = None
+    int8: Int8Check | None = None
+    calibration: Calibration | None = None
+
+
+def check_precisions(
+    model: SequenceClassifier,
+    decision: Decision,
+    *,
+    calibrating: Sequence[list[int]],
+    checking: Sequence[list[int]],
+    device: torch.device,
+) -> Checked:
+    """Answer token sequences in float32 and in fewer bits, and compare.
+
+    Args:
+        model: in float32, on the device.
+        decision: how its logits become answers.
+        calibrating: sequences that int8 is calibrated with; rows it was trained on will do.
+        checking: sequences to answer; rows it was not trained on.
+        device: where it is, and is to answer.
+    """
+    exact = _probabilities(model, checking, decision, "fp32")
+
+    def compare(precision: AnsweringPrecision, calibration: Calibration | None = None) -> PrecisionCheck:
+        rough = _probabilities(model, checking, decision, precision, calibration)
+        flips = decision.choose(exact) != decision.choose(rough)
+        return PrecisionCheck(
+            rows=len(checking),
+            largest_change=float(np.abs(exact - rough).max(initial=0.0)),
+            flips=float(flips.mean()) if len(flips) else 0.0,
+        )
+
+    bf16 = compare("bf16") if multiplies_bf16(device) else None
+    if not (multiplies_int8(device) and calibrating and checking):
+        return Checked(bf16)
+    calibration = calibrate(model, (packed for _, packed in packed_batches(model, calibrating)))
+
+    def int8_from(layer: int) -> Int8Check:
+        return Int8Check(**compare("int8", replace(calibration, first_layer=layer)).to_dict(), first_layer=layer)
+
+    # As many layers as may be: those next to the embeddings disturb the most.
+    n_layers = len(model.encoder.stack.distinct_layers())
+    *more, fewest = sorted({0, n_layers // 3, n_layers // 2, 2 * n_layers // 3})
+    for layer in more:
+        int8 = int8_from(layer)
+        if int8.holds:
+            break
+    else:
+        int8 = int8_from(fewest)
+    return Checked(bf16, int8, replace(calibration, first_layer=int8.first_layer))
+
+
+def _probabilities(
+    model: SequenceClassifier,
+    sequences: Sequence[list[int]],
+    decision: Decision,
+    precision: AnsweringPrecision,
+    calibration: Calibration | None = None,
+) -> Float[np.ndarray, "n c"]:
+    return decision.probabilities(logits_of(for_inference(model, precision, calibration), sequences))
+
+
+def answering_precision(
+    precision: str, device: torch.device, *, bf16: PrecisionCheck | None, int8: Int8Check | None
+) -> AnsweringPrecision:
     """What a precision means for a model's answers on a device.
 
     Args:
         precision: "auto" is bf16 where the device multiplies it natively and ``bf16`` holds, else fp32.
         device: where to answer.
         bf16: what was measured of the model; None if nothing was.
+        int8: likewise.
     Raises:
-        ConfigError: it is unknown, or not for this device.
+        ConfigError: it is unknown, or not for this device, or not for this model.
     """
     if precision == "auto":
         return "bf16" if bf16 is not None and bf16.holds and multiplies_bf16(device) else "fp32"
-    return resolve_precision(precision, device)
+    if precision != "int8":
+        return resolve_precision(precision, device, also=("int8",))
+    hint = "Use auto, bf16 or fp32."
+    if not multiplies_int8(device):
+        lacks = "is for the CPU" if device.type != "cpu" else "needs a processor with instructions for it (VNNI or AMX)"
+        raise ConfigError(f"The precision int8 {lacks}, and the model is to answer on {device}.", hint=hint)
+    if int8 is None:
+        raise ConfigError(
+            "It was not measured what int8 changes in the answers of this model, so it does not answer in it.",
+            hint=f"{hint} Training measures it, on a CPU with instructions for int8.",
+        )
+    if not int8.holds:
+        raise ConfigError(
+            f"Answering in int8 gave another label to {int8.flips:.1%} of the {int8.rows:,} validation rows of this "
+            f"model; {MOST_FLIPS_INT8:.1%} is allowed.",
+            hint=hint,
+        )
+    return "int8"

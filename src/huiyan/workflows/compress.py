@@ -22,7 +22,7 @@ from huiyan.tasks.artifact import Artifact
 from huiyan.workflows import run_folder
 from huiyan.workflows.compressed import compare_models, write_compressed
 from huiyan.workflows.evaluate import seen_in_training
-from huiyan.workflows.fit import with_bf16_check
+from huiyan.workflows.fit import with_precision_checks
 from huiyan.workflows.provenance import describe_run
 from huiyan.workflows.rank_search import CALIBRATION_ROWS, choose_ranks
 from huiyan.workflows.tables import SPLITS, with_known_labels
@@ -104,7 +104,7 @@ def compress(
     halves = _read_halves(run, file, before, config, encoding=encoding, say=say)
     with run_folder.made_whole(out) as fresh:
         trials = choose_ranks(after, halves.choosing, rank=config.rank, allowed_loss=config.allowed_loss, say=say)
-        after = with_bf16_check(after, halves.choosing.texts, where)
+        after = with_precision_checks(after, where, calibrating=halves.choosing.texts, checking=halves.choosing.texts)
         after.save(fresh)
         if (run / SPLITS).is_file():
             # `evaluate` tells by it which texts the model was trained on.

@@ -63,14 +63,15 @@ class ComputeConfig(Config):
 
     Attributes:
         device: auto, cpu, cuda, cuda:N or mps.
-        precision: auto, fp32, bf16 or fp16. auto is bf16 where the machine multiplies it natively and the run found
-            that its answers stay the same, else fp32.
+        precision: auto, fp32, bf16, fp16 or int8. auto is bf16 where the machine multiplies it natively and the run
+            found that its answers stay the same, else fp32. int8 is for the CPU, and refused for a run that found it
+            to change too many labels.
         patience: Let a text leave the model once this many layers in a row agree on its label, for a run trained with
             --early-exit; auto is the number that run chose. Without it every text goes through every layer.
     """
 
     device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
     patience: int | Literal["auto"] | None = None
 
 

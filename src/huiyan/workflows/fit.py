@@ -13,7 +13,7 @@ import torch
 
 from huiyan import __version__
 from huiyan.core.decision import Decision
-from huiyan.core.devices import multiplies_bf16, pick_device
+from huiyan.core.devices import pick_device
 from huiyan.core.errors import NonFiniteLossError
 from huiyan.core.seeds import derive_seed
 from huiyan.data.examples import Examples
@@ -31,7 +31,7 @@ from huiyan.tasks.classify import (
     class_indices,
     logits_of,
 )
-from huiyan.tasks.precision import check_precision
+from huiyan.tasks.precision import CALIBRATING_ROWS, CHECKED_ROWS, check_precisions
 from huiyan.text.tokenise import Tokenizer
 from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingLoop, TrainingState, Validation
@@ -41,8 +41,6 @@ from huiyan.workflows.early_exit import choose_patience, validation_curve
 
 CHECKPOINTS = "checkpoint"
 """The folder, in a run's folder, of the state for ``resume``."""
-CHECKED_ROWS = 1000
-"""Validation rows that tell whether bfloat16 may answer."""
 
 
 @dataclass(frozen=True)
@@ -122,21 +120,29 @@ def fit_classifier(
             artifact = replace(artifact, manifest=replace(artifact.manifest, early_exit=own))
     artifact.model.eval()
     if not state.interrupted:
-        artifact = with_bf16_check(artifact, validation.texts, device)
+        artifact = with_precision_checks(artifact, device, calibrating=train.texts, checking=validation.texts)
     if out is not None:
         artifact.save(out)
     return Fitted(artifact, state, device, curve)
 
 
-def with_bf16_check(artifact: Artifact, texts: Sequence[str], device: torch.device) -> Artifact:
-    """The artifact with what answering in bfloat16 changes on ``CHECKED_ROWS`` of the texts, where that is native."""
-    found = None
-    if multiplies_bf16(device):
-        sequences = artifact.tokenizer.encode_batch(
-            spread(texts, CHECKED_ROWS), max_length=artifact.manifest.max_length
+def with_precision_checks(
+    artifact: Artifact, device: torch.device, *, calibrating: Sequence[str], checking: Sequence[str]
+) -> Artifact:
+    """The artifact with what answering in fewer bits changes on ``CHECKED_ROWS`` of the texts, where that is native."""
+
+    def sequences(texts: Sequence[str], most: int) -> list[list[int]]:
+        return artifact.tokenizer.encode_batch(spread(texts, most), max_length=artifact.manifest.max_length)
+
+    return artifact.with_checks(
+        check_precisions(
+            artifact.model,
+            artifact.manifest.decision,
+            calibrating=sequences(calibrating, CALIBRATING_ROWS),
+            checking=sequences(checking, CHECKED_ROWS),
+            device=device,
         )
-        found = check_precision(artifact.model, sequences, artifact.manifest.decision, "bf16")
-    return replace(artifact, manifest=replace(artifact.manifest, bf16=found))
+    )
 
 
 def _untrained(

@@ -1,20 +1,29 @@
 """Answering in fewer bits: what is measured, and what "auto" makes of it."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType] - PathLike is left open
 
 from huiyan.core.decision import Decision
-from huiyan.core.errors import ConfigError
+from huiyan.core.errors import ArtifactError, ConfigError, HuiyanError
 from huiyan.tasks import precision as module
 from huiyan.tasks.artifact import Artifact
-from huiyan.tasks.precision import PrecisionCheck, answering_precision, check_precision
+from huiyan.tasks.precision import Checked, Int8Check, PrecisionCheck, answering_precision, check_precisions
 
 CPU = torch.device("cpu")
 GOOD = PrecisionCheck(rows=500, largest_change=0.01, flips=0.002)
+GOOD_INT8 = Int8Check(rows=500, largest_change=0.2, flips=0.005, first_layer=0)
+TEXTS = ["the good dress", "a bad poor shirt", "lovely", "of the"] * 5
+
+
+def checked(artifact: Artifact, texts: list[str] = TEXTS) -> Checked:
+    sequences = artifact.tokenizer.encode_batch(texts, max_length=32)
+    return check_precisions(artifact.model, Decision(), calibrating=sequences, checking=sequences, device=CPU)
 
 
 @pytest.mark.parametrize(
@@ -31,31 +40,75 @@ def test_auto_is_bfloat16_only_where_it_holds_and_is_native(
     check: PrecisionCheck, holds: bool, native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "multiplies_bf16", lambda _device: native)
-    assert answering_precision("auto", CPU, bf16=check) == ("bf16" if holds and native else "fp32")
-    assert answering_precision("auto", CPU, bf16=None) == "fp32"
-    assert answering_precision("fp32", CPU, bf16=check) == "fp32"
+    assert answering_precision("auto", CPU, bf16=check, int8=GOOD_INT8) == ("bf16" if holds and native else "fp32")
+    assert answering_precision("auto", CPU, bf16=None, int8=None) == "fp32"
+    assert answering_precision("fp32", CPU, bf16=check, int8=None) == "fp32"
 
 
 def test_a_precision_that_is_not_there() -> None:
     with pytest.raises(ConfigError, match="fp16 needs a GPU"):
-        answering_precision("fp16", CPU, bf16=None)
-    with pytest.raises(ConfigError, match="must be auto, fp32, bf16 or fp16"):
-        answering_precision("fp8", CPU, bf16=None)
+        answering_precision("fp16", CPU, bf16=None, int8=None)
+    with pytest.raises(ConfigError, match="must be auto, fp32, bf16, fp16 or int8"):
+        answering_precision("fp8", CPU, bf16=None, int8=None)
 
 
-def test_what_is_measured_is_the_difference(tiny_run: Path) -> None:
-    artifact = Artifact.load(tiny_run)
-    texts = ["the good dress", "a bad poor shirt", "lovely", "of the"] * 5
-    sequences = artifact.tokenizer.encode_batch(texts, max_length=32)
-    found = check_precision(artifact.model, sequences, Decision(), "bf16")
-    exact, rough = (Artifact.load(tiny_run, precision=name).probabilities(texts) for name in ("fp32", "bf16"))
+@pytest.mark.parametrize(
+    ("check", "native", "device", "reason"),
+    [
+        (None, True, "cpu", "not measured"),
+        (replace(GOOD_INT8, flips=0.0125), True, "cpu", r"1\.2% of the 500 validation rows of this model; 0\.5% is"),
+        (replace(GOOD_INT8, rows=0), True, "cpu", "another label"),
+        (GOOD_INT8, False, "cpu", "instructions"),
+        (GOOD_INT8, True, "meta", "for the CPU"),
+    ],
+)
+def test_int8_is_refused_with_the_reason(
+    check: Int8Check | None, native: bool, device: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "multiplies_int8", lambda where: native and where.type == "cpu")
+    with pytest.raises(ConfigError, match=reason) as refusal:
+        answering_precision("int8", torch.device(device), bf16=GOOD, int8=check)
+    assert "bf16 or fp32" in str(refusal.value.hint)
+
+
+def test_int8_where_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "multiplies_int8", lambda _device: True)
+    assert answering_precision("int8", CPU, bf16=None, int8=GOOD_INT8) == "int8"
+
+
+def test_what_is_measured_is_the_difference(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "multiplies_bf16", lambda _device: True)
+    found = checked(Artifact.load(tiny_run)).bf16
+    exact, rough = (Artifact.load(tiny_run, precision=name).probabilities(TEXTS) for name in ("fp32", "bf16"))
+    assert found is not None
     assert found.rows == 20
     assert found.largest_change == pytest.approx(float(np.abs(exact - rough).max()), abs=1e-6)
     assert 0 < found.largest_change < 0.05
     assert found.flips == float((exact.argmax(1) != rough.argmax(1)).mean())
-    same = check_precision(artifact.model, sequences, Decision(), "fp32")
-    assert (same.largest_change, same.flips) == (0.0, 0.0)
-    assert check_precision(artifact.model, [], Decision(), "bf16").holds is False
+
+
+def test_no_rows_vouch_for_nothing(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "multiplies_bf16", lambda _device: True)
+    found = checked(Artifact.load(tiny_run), [])
+    assert found.bf16 is not None
+    assert not found.bf16.holds
+    assert (found.int8, found.calibration) == (None, None)
+
+
+def test_int8_takes_as_many_layers_as_hold(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "multiplies_int8", lambda _device: True)
+    artifact = Artifact.load(tiny_run)
+    found = checked(artifact)
+    assert found.int8 is not None
+    assert (found.int8.first_layer, found.int8.rows) == (0, 20)
+    assert 0 < found.int8.largest_change < 0.05
+    monkeypatch.setattr(module, "MOST_FLIPS_INT8", -1.0)
+    fewest = checked(artifact)
+    assert fewest.int8 is not None
+    assert fewest.int8.first_layer == 2 * artifact.model.config.encoder.n_layers // 3
+    assert fewest.calibration is not None
+    assert fewest.calibration.first_layer == fewest.int8.first_layer
+    assert fewest.int8.largest_change < found.int8.largest_change
 
 
 def test_the_manifest_keeps_it(tiny_run: Path, tmp_path: Path) -> None:
@@ -67,5 +120,61 @@ def test_the_manifest_keeps_it(tiny_run: Path, tmp_path: Path) -> None:
 
 
 def test_a_trained_run_has_measured_it_where_that_is_native(tiny_run: Path) -> None:
-    found = Artifact.load(tiny_run).manifest.bf16
-    assert (found is not None and found.rows > 0) == module.multiplies_bf16(CPU)
+    manifest = Artifact.load(tiny_run).manifest
+    for found, native in ((manifest.bf16, module.multiplies_bf16), (manifest.int8, module.multiplies_int8)):
+        assert (found is not None and found.rows > 0) == native(CPU)
+
+
+@pytest.fixture
+def int8_run(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that may answer in int8, on any processor."""
+    monkeypatch.setattr(module, "multiplies_int8", lambda _device: True)
+    artifact = Artifact.load(tiny_run)
+    found = checked(artifact)
+    artifact.with_checks(replace(found, int8=replace(GOOD_INT8, first_layer=1))).save(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_run_answers_in_int8(int8_run: Path) -> None:
+    exact, rough = (Artifact.load(int8_run, precision=name) for name in ("fp32", "int8"))
+    assert rough.calibration is not None
+    assert rough.calibration.first_layer == 1
+    difference = np.abs(exact.probabilities(TEXTS) - rough.probabilities(TEXTS)).max()
+    assert 0 < difference < 0.05
+    # As it was loaded, so it is saved.
+    rough.save(int8_run.parent / "again")
+    again = Artifact.load(int8_run.parent / "again", precision="int8")
+    assert np.array_equal(again.probabilities(TEXTS), rough.probabilities(TEXTS))
+
+
+def test_int8_answers_do_not_depend_on_the_company(int8_run: Path) -> None:
+    artifact = Artifact.load(int8_run, precision="int8")
+    alone = np.concatenate([artifact.logits([text]) for text in TEXTS[:4]])
+    np.testing.assert_allclose(artifact.logits(TEXTS[:4]), alone, atol=2e-2)
+
+
+def test_int8_of_another_model_is_refused(int8_run: Path, tiny_run: Path) -> None:
+    for change, reason in (
+        (lambda path: path.unlink(), "cannot be read"),
+        (lambda path: path.write_bytes(b"no safetensors"), "cannot be read"),
+        (lambda path: save_file({"x": torch.zeros(3, 2)}, path), "not of the model beside it"),
+        (lambda path: save_file({n: x + 1 for n, x in load_file(path).items()}, path), "not the file that"),
+    ):
+        run = int8_run.with_name(f"copy of {reason}")
+        shutil.copytree(int8_run, run, dirs_exist_ok=True)
+        change(run / "int8.safetensors")
+        with pytest.raises(HuiyanError, match=reason):
+            Artifact.load(run)
+    shutil.copy(tiny_run / "model.safetensors", int8_run)
+    weights = load_file(int8_run / "model.safetensors")
+    save_file({name: tensor + 0.01 for name, tensor in weights.items()}, int8_run / "model.safetensors")
+    with pytest.raises(ArtifactError, match="int8 was calibrated on other weights"):
+        Artifact.load(int8_run, precision="int8")
+    Artifact.load(int8_run)  # other precisions do not care
+
+
+def test_an_earlier_calibration_does_not_outlive_its_model(int8_run: Path, tiny_run: Path) -> None:
+    artifact = Artifact.load(tiny_run)
+    replace(artifact, calibration=None).save(int8_run)
+    assert not (int8_run / "int8.safetensors").exists()
+    assert Artifact.load(int8_run).manifest.int8 is None
