@@ -17,6 +17,7 @@ from huiyan.core.config import require
 from huiyan.core.errors import ConfigError, WeightsError
 from huiyan.core.files import atomic_path
 from huiyan.core.packed import Packed
+from huiyan.core.weightless import weightless
 from huiyan.models.classifier import ClassificationHead, SequenceClassifier
 from huiyan.models.config import ClassifierConfig
 from huiyan.models.fresh import draw
@@ -198,7 +199,7 @@ def load_exits(path: Path, config: ClassifierConfig) -> Exits:
 
 
 def _without_weights(config: ClassifierConfig) -> Exits:
-    with torch.device("meta"):
+    with weightless():
         return Exits(config)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from huiyan.core.weightless import weightless
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.config import ClassifierConfig
 
@@ -18,7 +19,7 @@ def fresh_classifier(config: ClassifierConfig, *, seed: int) -> SequenceClassifi
 
 def without_weights(config: ClassifierConfig) -> SequenceClassifier:
     """A classifier on the meta device: its shape, with nothing allocated or drawn."""
-    with torch.device("meta"):
+    with weightless():
         return SequenceClassifier(config)
 
 

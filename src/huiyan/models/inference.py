@@ -24,6 +24,7 @@ from huiyan.attention.multihead import MultiHeadAttention
 from huiyan.core.devices import multiplies_bf16
 from huiyan.core.errors import ConfigError
 from huiyan.core.packed import Packed, check_none_is_empty, first_tokens
+from huiyan.core.weightless import weightless
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.int8 import ATTENTION_IN, ATTENTION_OUT, FEED_FORWARD_IN, Calibration
 from huiyan.models.low_rank import LowRankLinear
@@ -61,7 +62,7 @@ def for_inference(
         _fast(layer, dtype, first_only=model.head.reads_first_rows and number == last, seen=_seen(calibration, number))
         for number, layer in enumerate(stack.distinct_layers())
     ]
-    with torch.device("meta"):
+    with weightless():
         fast = InferenceClassifier(model.config)
     fast.encoder.embeddings = model.encoder.embeddings
     final = nn.Sequential(_InDtype(torch.float32), stack.final_norm)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from huiyan.core.config import require
 from huiyan.core.errors import ConfigError, ShapeError, closest
+from huiyan.core.weightless import weightless
 
 PROJECTIONS = (
     "attention.query",
@@ -184,7 +185,7 @@ class Factors:
             ConfigError: the rank is out of range.
         """
         # On the meta device, so that nothing is drawn from torch's own generator.
-        with torch.device("meta"):
+        with weightless():
             layer = LowRankLinear(self.down.shape[1], self.up.shape[0], rank, bias=self.bias is not None)
         layer.down.weight = nn.Parameter(self.down[:rank].clone())
         layer.up.weight = nn.Parameter(self.up[:, :rank].contiguous())

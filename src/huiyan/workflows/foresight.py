@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -18,6 +17,7 @@ from huiyan.attention.planning import plan as plan_attention
 from huiyan.core.config import require
 from huiyan.core.devices import device_named, pick_device
 from huiyan.core.memory import total_memory_bytes
+from huiyan.core.weightless import weightless
 from huiyan.models.checkpoint import read_encoder_config
 from huiyan.models.config import EncoderConfig
 from huiyan.models.config_file import CONFIG_FILE
@@ -134,7 +134,7 @@ def foresee(
         training=training,
         dropout=dropout,
     )
-    with torch.device("meta"):
+    with weightless():
         encoder = Encoder(config)
     tokens, depth = sum(each), len(config.depth_order)
     memory = _memory(encoder, config, attention, tokens, device=where.type, training=training)
