@@ -19,6 +19,8 @@ import numpy as np
 
 BATCH = 32
 DROPOUT = 0.1
+MOST_SAMPLES = 512
+"""Samples of a round of training, of however many texts: the next round goes on in the same epoch."""
 Probabilities = Callable[[list[str]], np.ndarray]
 
 
@@ -45,6 +47,41 @@ def huiyan(folder: Path, precision: str) -> Probabilities:
 
     artifact = Artifact.load(folder, precision=precision)
     return artifact.probabilities
+
+
+def products(folder: Path, precision: str) -> Probabilities:
+    """No answers: as many FLOPs as the model's products with weights have, in oneDNN's best case, a core each.
+
+    Products of 2,048 rows by 768 x 3,072, their weights laid out beforehand. What no model can be faster than.
+    """
+    import torch
+
+    from huiyan.core.lanes import Lanes
+    from huiyan.models.inference import DTYPES
+    from huiyan.models.prepacked import PrepackedLinear
+    from huiyan.text.tokenise import Tokenizer
+
+    tokenizer, dtype = Tokenizer.from_folder(folder), DTYPES[precision]
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    width, layers = config["hidden_size"], config["num_hidden_layers"]
+    linear, rows = PrepackedLinear([torch.nn.Linear(768, 3072)], dtype=dtype), torch.randn(2048, 768).to(dtype)
+
+    def work(times: int) -> None:
+        with torch.inference_mode():
+            for _ in range(times):
+                linear(rows)
+
+    def answer(texts: list[str]) -> np.ndarray:
+        tokens = sum(tokenizer.count_tokens(texts))
+        # The last layer computes keys and values of every token, and the rest of the first of each text.
+        flops = 2 * width**2 * (tokens * (12 * (layers - 1) + 2) + len(texts) * 10)
+        times = flops / (2 * rows.numel() * 3072)
+        with Lanes(torch.device("cpu")) as lanes:
+            for future in [lanes.submit(work, round(times / lanes.count)) for _ in range(lanes.count)]:
+                future.result()
+        return np.zeros((len(texts), config.get("num_labels", 3)))
+
+    return answer
 
 
 def transformers(folder: Path, precision: str, *, by_length: bool = False) -> Probabilities:
@@ -175,6 +212,7 @@ def _padded(folder: Path, run: Callable[[dict[str, np.ndarray]], np.ndarray]) ->
 
 ANSWERING: dict[str, Callable[[Path, str], Probabilities]] = {
     "huiyan": huiyan,
+    "huiyan, products alone": products,
     "transformers": transformers,
     "transformers, sorted": lambda folder, precision: transformers(folder, precision, by_length=True),
     "sentence-transformers": sentence_transformers,
@@ -292,7 +330,7 @@ def training(arguments: argparse.Namespace, texts: list[str]) -> None:
 
     def measure() -> dict[str, Any]:
         began, samples = time.perf_counter(), 0
-        while samples < len(texts) - BATCH // 2:
+        while samples < min(len(texts), MOST_SAMPLES) - BATCH // 2:
             samples += next(steps)
         return {"seconds": (time.perf_counter() - began) * len(texts) / samples, "peak_mb": peak_mb()}
 
