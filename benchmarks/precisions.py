@@ -2,8 +2,9 @@
 
 Run: python benchmarks/precisions.py RUN TABLE [--json benchmarks/results/precisions.json]
 
-RUN is a folder of `huiyan train` on a processor that multiplies bfloat16 and int8, such as `runs/quickstart`; TABLE has
-rows it was not trained on, such as `examples/data/reviews.test.csv`. Times are the median of five, turn by turn.
+RUN is a folder of `huiyan train` on a processor that multiplies bfloat16 and int8, such as that of `make quickstart`;
+TABLE has rows it was not trained on, such as `examples/data/reviews.test.csv`. Times are the median of five, turn by
+turn.
 """
 
 import argparse

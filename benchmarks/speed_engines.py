@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 BATCH = 32
 DROPOUT = 0.1
 MOST_SAMPLES = 512
-"""Samples of a round of training, of however many texts: the next round goes on in the same epoch."""
+"""Samples of a round of training, of however many texts."""
 Probabilities = Callable[[list[str]], np.ndarray]
 
 
@@ -225,8 +226,25 @@ ANSWERING: dict[str, Callable[[Path, str], Probabilities]] = {
 # --- training: texts and labels in, steps of AdamW ------------------------------------------------------------------
 
 
-def train_huiyan(folder: Path, texts: list[str], labels: list[int], precision: str, dropout: float) -> Iterator[int]:
-    """Steps of `huiyan train`'s loop, with as many tokens in a batch as 32 texts have on average."""
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: the same for every engine.
+
+    Args:
+        precision: "fp32" or "bf16".
+        dropout: of the attention weights; elsewhere it is 0.1.
+        rate: of learning, constant.
+        seed: of order and dropout.
+    """
+
+    precision: str
+    dropout: float = DROPOUT
+    rate: float = 1e-4
+    seed: int = 0
+
+
+def train_huiyan(folder: Path, texts: list[str], labels: list[int], recipe: Recipe) -> tuple[Any, Iterator[int]]:
+    """Steps of `huiyan train`'s loop, with as many tokens in a batch as 32 texts have on average; and the model."""
     from huiyan.models.checkpoint import load_classifier
     from huiyan.tasks.classify import ClassificationObjective
     from huiyan.text.tokenise import Tokenizer
@@ -236,48 +254,59 @@ def train_huiyan(folder: Path, texts: list[str], labels: list[int], precision: s
 
     model = load_classifier(folder)
     for layer in model.encoder.stack.layers:
-        layer.attention.dropout = dropout
+        layer.attention.dropout = recipe.dropout
     ids = Tokenizer.from_folder(folder).encode_batch(texts, max_length=512)
     objective = ClassificationObjective(model, ids, labels, [""] * len(ids))
     tokens = BATCH * sum(map(len, ids)) // len(ids)
-    config = TrainingConfig(precision=precision, batch_tokens=tokens, device="cpu", warmup=0.0)
+    config = TrainingConfig(
+        precision=recipe.precision, batch_tokens=tokens, device="cpu", learning_rate=recipe.rate, seed=recipe.seed,
+        schedule="constant", warmup=0.0, layer_decay=1.0,
+    )  # fmt: skip
     loop = TrainingLoop(objective, Validation(lambda: {"loss": 0.0}, 1), config, reporter=Silent())
-    loop.state.total_steps, number = 1_000_000, 0
-    while True:
-        for step in loop._steps(number):  # noqa: SLF001 - the loop's own steps, one by one
-            number += 1
-            loop._step(number, step)  # noqa: SLF001
-            yield sum(map(len, step.batches))
+
+    def steps() -> Iterator[int]:
+        loop.state.total_steps, number = 1_000_000, 0
+        while True:
+            for step in loop._steps(number):  # noqa: SLF001 - the loop's own steps, one by one
+                number += 1
+                loop._step(number, step)  # noqa: SLF001
+                yield sum(map(len, step.batches))
+
+    return model, steps()
 
 
 def train_transformers(
-    folder: Path, texts: list[str], labels: list[int], precision: str, dropout: float, *, by_length: bool = False
-) -> Iterator[int]:
+    folder: Path, texts: list[str], labels: list[int], recipe: Recipe, *, by_length: bool = False
+) -> tuple[Any, Iterator[int]]:
     """A loop of `transformers` as its Trainer runs: batches of 32 padded to the longest, or grouped by length."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers.trainer_pt_utils import get_length_grouped_indices
 
-    torch.manual_seed(0)
+    torch.manual_seed(recipe.seed)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(
-        folder, attn_implementation="sdpa", attention_probs_dropout_prob=dropout
+        folder, attn_implementation="sdpa", attention_probs_dropout_prob=recipe.dropout
     ).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=0.01, fused=True)
     ids = tokenizer(texts, truncation=True)["input_ids"]
     lengths = list(map(len, ids))
-    while True:
-        order = get_length_grouped_indices(lengths, BATCH) if by_length else torch.randperm(len(ids)).tolist()
-        for start in range(0, len(order), BATCH):
-            rows = order[start : start + BATCH]
-            batch = tokenizer.pad({"input_ids": [ids[row] for row in rows]}, return_tensors="pt")
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                loss = model(**batch, labels=torch.tensor([labels[row] for row in rows])).loss
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            optimiser.zero_grad()
-            yield len(rows)
+
+    def steps() -> Iterator[int]:
+        while True:
+            order = get_length_grouped_indices(lengths, BATCH) if by_length else torch.randperm(len(ids)).tolist()
+            for start in range(0, len(order), BATCH):
+                rows = order[start : start + BATCH]
+                batch = tokenizer.pad({"input_ids": [ids[row] for row in rows]}, return_tensors="pt")
+                with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+                    loss = model(**batch, labels=torch.tensor([labels[row] for row in rows])).loss
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimiser.step()
+                optimiser.zero_grad()
+                yield len(rows)
+
+    return model, steps()
 
 
 TRAINING = {
@@ -308,10 +337,12 @@ def answering(arguments: argparse.Namespace, texts: list[str]) -> None:
     for _ in range(10 if single else 1):
         answer(texts)
 
+    last: list[np.ndarray] = []
+
     def measure() -> dict[str, Any]:
         if not single:
             began = time.perf_counter()
-            answer(texts)
+            last[:] = [answer(texts)]
             return {"seconds": time.perf_counter() - began, "peak_mb": peak_mb()}
         taken = []
         for _ in range(100):
@@ -320,12 +351,13 @@ def answering(arguments: argparse.Namespace, texts: list[str]) -> None:
             taken.append(time.perf_counter() - began)
         return {"seconds": float(np.median(taken)), "peak_mb": peak_mb()}
 
-    serve(measure, lambda: np.asarray(answer(texts), dtype=float).round(6).tolist())
+    serve(measure, lambda: np.asarray(last[0], dtype=float).round(6).tolist())
 
 
 def training(arguments: argparse.Namespace, texts: list[str]) -> None:
     labels = [len(text) % 3 for text in texts]
-    steps = TRAINING[arguments.engine](arguments.folder, texts, labels, arguments.precision, arguments.dropout)
+    recipe = Recipe(arguments.precision, arguments.dropout, seed=arguments.seed)
+    _, steps = TRAINING[arguments.engine](arguments.folder, texts, labels, recipe)
     next(steps)
 
     def measure() -> dict[str, Any]:
@@ -345,6 +377,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("texts", type=Path)
     parser.add_argument("--dropout", type=float, default=DROPOUT, help="of the attention weights, in training")
+    parser.add_argument("--seed", type=int, default=0, help="of order and dropout, in training")
     arguments = parser.parse_args()
     texts = json.loads(arguments.texts.read_text(encoding="utf-8"))
     # Libraries talk on standard output; the parent reads answers there.

@@ -2,7 +2,6 @@
 
 import os
 import platform
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,21 +46,16 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def resolve_precision(precision: str, device: torch.device, *, also: Sequence[str] = ()) -> Precision:
+def resolve_precision(precision: str, device: torch.device) -> Precision:
     """What ``auto`` means on this device: bf16 where the hardware multiplies bf16 natively, else fp32.
 
-    Args:
-        precision: as asked for.
-        device: where to compute.
-        also: further choices that the caller has dealt with, to be named in an error.
     Raises:
         ConfigError: the precision is unknown, or fp16 is asked for where there is no GPU.
     """
     if precision == "auto":
         return "bf16" if multiplies_bf16(device) else "fp32"
     if precision not in ("fp32", "bf16", "fp16"):
-        *choices, last = "auto", "fp32", "bf16", "fp16", *also
-        raise ConfigError(f"The precision option must be {', '.join(choices)} or {last}. Got {precision!r} instead.")
+        raise ConfigError(f"The precision option must be auto, fp32, bf16 or fp16. Got {precision!r} instead.")
     if precision == "fp16" and device.type == "cpu":
         raise ConfigError("The precision fp16 needs a GPU, and this is the CPU.", hint="Use bf16 or fp32.")
     return precision
@@ -78,9 +72,9 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 
 def multiplies_int8(device: torch.device) -> bool:
-    """Whether the processor has instructions for products of 8-bit integers that add up in 32 bits (VNNI, AMX).
+    """Whether the processor is known to have instructions for products of 8-bit integers that add up in 32 bits.
 
-    Without them oneDNN adds up in 16 bits on some processors, which can overflow.
+    They are VNNI and AMX, and only Linux tells. Without them oneDNN adds up in 16 bits, which can overflow.
     """
     return device.type == "cpu" and not _cpu_flags().isdisjoint({"avx512_vnni", "avx_vnni", "amx_int8"})
 

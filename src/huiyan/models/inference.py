@@ -28,12 +28,12 @@ from huiyan.core.weightless import weightless
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.int8 import ATTENTION_IN, ATTENTION_OUT, FEED_FORWARD_IN, Calibration
 from huiyan.models.low_rank import LowRankLinear
-from huiyan.models.prepacked import Columns, Int8Linear, PrepackedLinear
+from huiyan.models.prepacked import InputRanges, Int8Linear, PrepackedLinear
 from huiyan.models.stack import FeedForward, Layer, Rows, Stack, TransformerLayer, post_norm, pre_norm
 
 Product = Callable[..., Tensor]
 """Rows, and perhaps a residual, to rows."""
-Seen = Callable[[str], Columns | None]
+Seen = Callable[[str], InputRanges | None]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -49,14 +49,17 @@ def for_inference(
         precision: of the layers: "fp32", "bf16", "fp16", or "int8" on a CPU.
         calibration: of the model, for "int8".
     Raises:
-        ConfigError: int8 without a calibration.
+        ConfigError: int8 without a calibration, or not on a CPU.
     """
     model.eval()
+    device = next(model.parameters()).device
     if precision != "int8":
         calibration = None
     elif calibration is None:
         raise ConfigError("The precision int8 needs a calibration.", hint="Make one: huiyan.models.int8.calibrate")
-    stack, dtype = model.encoder.stack, _dtype_of_rows(precision, next(model.parameters()).device)
+    elif device.type != "cpu":
+        raise ConfigError(f"The precision int8 is for the CPU, and the model is on {device}.", hint="Use bf16.")
+    stack, dtype = model.encoder.stack, _dtype_of_rows(precision, device)
     last = stack.depth_order[-1] if stack.depth_order else None
     layers = [
         _fast(layer, dtype, first_only=model.head.reads_first_rows and number == last, seen=_seen(calibration, number))
@@ -74,8 +77,8 @@ def for_inference(
 class InferenceClassifier(SequenceClassifier):
     """What ``for_inference`` gives.
 
-    Batches are filled up to round numbers of tokens. For every number of rows that it has not met oneDNN makes its
-    products anew, which takes longer than most batches and keeps memory: over a large table, most of both.
+    Batches are filled up to round numbers of tokens and of texts. For every number of rows that it has not met oneDNN
+    makes its products anew, which takes longer than most batches and keeps memory: over a large table, most of both.
     """
 
     def forward(self, packed: Packed) -> Float[Tensor, "b c"]:
@@ -84,18 +87,27 @@ class InferenceClassifier(SequenceClassifier):
         Raises:
             ShapeError: a sequence is empty, or longer than the positions the model has.
         """
-        missing = -len(packed.tokens) % _grain(len(packed.tokens))
-        if not missing:
+        filling = _filling(len(packed.tokens), len(packed))
+        if not filling:
             return super().forward(packed)
-        # Texts of one token each, which nobody reads: a copy of the first token, whatever it is, is one that exists.
-        tokens = torch.cat([packed.tokens, packed.tokens[:1].expand(missing)])
-        filled = Packed(tokens, torch.cat([packed.lengths, torch.ones(missing, dtype=torch.int64)]))
-        return super().forward(filled)[: len(packed)]
+        # Nobody reads them: copies of the first token, whatever it is, since that is one that exists.
+        tokens = torch.cat([packed.tokens, packed.tokens[:1].expand(sum(filling))])
+        lengths = torch.cat([packed.lengths, torch.tensor(filling, dtype=torch.int64)])
+        return super().forward(Packed(tokens, lengths))[: len(packed)]
 
 
-def _grain(n_tokens: int) -> int:
-    """What a number of tokens is rounded up to a multiple of: a few in a hundred at most."""
-    return 64 if n_tokens >= 1024 else 16 if n_tokens >= 256 else 1
+def _filling(n_tokens: int, n_texts: int) -> list[int]:
+    """Lengths of the texts that fill a batch up to round numbers; a few in a hundred of its tokens."""
+    if n_tokens < 256:
+        return []
+    grain = 64 if n_tokens >= 1024 else 16
+    tokens, texts = -n_tokens % grain, -n_texts % 16
+    if tokens and not texts:
+        texts = 16
+    if tokens < texts:
+        tokens += grain
+    each = divmod(tokens, texts) if texts else (0, 0)
+    return [each[0] + (number < each[1]) for number in range(texts)]
 
 
 def _dtype_of_rows(precision: str, device: torch.device) -> torch.dtype:
@@ -190,7 +202,7 @@ class InferenceLayer(nn.Module):
 class _Projections:
     """Several projections of the same rows: one product where all are whole, else one each."""
 
-    def __init__(self, projections: Sequence[nn.Module], dtype: torch.dtype, entering: Columns | None) -> None:
+    def __init__(self, projections: Sequence[nn.Module], dtype: torch.dtype, entering: InputRanges | None) -> None:
         self.widths: list[int] = []
         if all(isinstance(projection, nn.Linear) for projection in projections):
             self.widths = [cast("nn.Linear", projection).out_features for projection in projections]
@@ -219,7 +231,7 @@ class _TwoSteps:
 def _prepacked(
     products: Sequence[nn.Module],
     dtype: torch.dtype,
-    entering: Columns | None,
+    entering: InputRanges | None,
     activation: Callable[[Tensor], Tensor] | None = None,
 ) -> Product:
     """One product of low rank, or whole ones side by side; in int8 where it is known what enters them."""

@@ -21,12 +21,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType] - PathLike is left open
 from torch import Tensor, nn
 
-from huiyan.core.errors import WeightsError
+from huiyan.core.errors import ShapeError, WeightsError
 from huiyan.core.files import atomic_path
 from huiyan.core.packed import Packed
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.low_rank import projections, told_inputs
-from huiyan.models.prepacked import Columns
+from huiyan.models.prepacked import InputRanges
 
 ATTENTION_IN, ATTENTION_OUT, FEED_FORWARD_IN = "attention.key", "attention.out", "feed_forward.inner"
 """The products that multiply in int8; the keys' stands for all three projections, which read the same rows."""
@@ -37,24 +37,24 @@ class Calibration:
     """What entered the products of a model, and which of them are to multiply in int8.
 
     Args:
-        columns: of each product, by its name in the encoder: ``"stack.layers.0.attention.key"``.
+        ranges: of the input columns of each product, by its name in the encoder: ``"stack.layers.0.attention.key"``.
         first_layer: the first that multiplies in int8; those below stay in more bits.
     """
 
-    columns: Mapping[str, Columns]
+    ranges: Mapping[str, InputRanges]
     first_layer: int = 0
 
-    def of(self, layer: int, product: str) -> Columns | None:
+    def of(self, layer: int, product: str) -> InputRanges | None:
         """What entered a product of a layer; None if it is to stay as it is."""
-        return self.columns.get(f"stack.layers.{layer}.{product}") if layer >= self.first_layer else None
+        return self.ranges.get(f"stack.layers.{layer}.{product}") if layer >= self.first_layer else None
 
     def save(self, path: Path) -> None:
-        """Write the columns as safetensors, whole or not at all; ``first_layer`` is not in the file.
+        """Write the ranges as safetensors, whole or not at all; ``first_layer`` is not in the file.
 
         Raises:
             OutputError: the folder cannot be written.
         """
-        tensors = {name: torch.stack([own.lowest, own.highest, own.mean]) for name, own in self.columns.items()}
+        tensors = {name: torch.stack([own.lowest, own.highest, own.mean]) for name, own in self.ranges.items()}
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata={"format": "pt"})
 
@@ -71,16 +71,19 @@ class Calibration:
             raise WeightsError(
                 f"{path} cannot be read as safetensors: {error}.", hint="Restore it, or train again."
             ) from error
-        needed = {name: (3, product.in_features) for name, product in _products(model).items()}
-        if needed != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
+        known = {name: (3, product.in_features) for name, product in _products(model).items()}
+        if not tensors or any(known.get(name) != tuple(tensor.shape) for name, tensor in tensors.items()):
             raise WeightsError(f"{path} is not of the model beside it.", hint="Restore both files from one run.")
-        return cls({name: Columns(*tensor.float()) for name, tensor in tensors.items()}, first_layer)
+        return cls({name: InputRanges(*tensor.float()) for name, tensor in tensors.items()}, first_layer)
 
 
 def calibrate(model: SequenceClassifier, batches: Iterable[Packed]) -> Calibration:
     """Run batches, on the device of the model, through it, and note what enters its products.
 
     The model is in float32, and is put into eval mode.
+
+    Raises:
+        ShapeError: no row came through.
     """
     model.eval()
     seen = {name: _Seen(product.in_features) for name, product in _products(model).items()}
@@ -89,25 +92,25 @@ def calibrate(model: SequenceClassifier, batches: Iterable[Packed]) -> Calibrati
             told.enter_context(told_inputs(product, seen[name].add))
         for packed in batches:
             model(packed)
-    return Calibration({name: one.columns() for name, one in seen.items()})
+    ranges = {name: one.ranges() for name, one in seen.items() if one.count}
+    if not ranges:
+        raise ShapeError("Calibrating needs at least one token. Got none.")
+    return Calibration(ranges)
 
 
 class _Seen:
     def __init__(self, width: int) -> None:
-        self._count, self._sum = 0, torch.zeros(width, dtype=torch.float64)
+        self.count, self._sum = 0, torch.zeros(width, dtype=torch.float64)
         self._lowest, self._highest = torch.full((width,), torch.inf), torch.full((width,), -torch.inf)
 
     def add(self, rows: Float[Tensor, "t m"]) -> None:
         if len(rows):
             lowest, highest = rows.float().cpu().aminmax(dim=0)
             self._lowest, self._highest = torch.minimum(self._lowest, lowest), torch.maximum(self._highest, highest)
-            self._count, self._sum = self._count + len(rows), self._sum + rows.cpu().sum(0, dtype=torch.float64)
+            self.count, self._sum = self.count + len(rows), self._sum + rows.cpu().sum(0, dtype=torch.float64)
 
-    def columns(self) -> Columns:
-        if not self._count:
-            zeros = torch.zeros_like(self._lowest)
-            return Columns(zeros, zeros, zeros)
-        return Columns(self._lowest, self._highest, (self._sum / self._count).float())
+    def ranges(self) -> InputRanges:
+        return InputRanges(self._lowest, self._highest, (self._sum / self.count).float())
 
 
 def _products(model: SequenceClassifier) -> dict[str, nn.Linear]:

@@ -34,8 +34,8 @@ _product: Any = getattr(_operator, "default", None)
 _add: Any = getattr(_operator, "binary", None)
 _reorder_int8: Any = getattr(torch.ops.onednn, "qlinear_prepack", None)
 _int8_product: Any = getattr(getattr(torch.ops.onednn, "qlinear_pointwise", None), "default", None)
-_EASED = 0.8
-"""How much of a column's unevenness the weights take over: all of it (1) would make theirs too uneven."""
+_MIGRATION = 0.8
+"""SmoothQuant's α: how much of the inputs' unevenness the weights take over; all of it (1) would be theirs."""
 
 
 def can_prepack(device: torch.device) -> bool:
@@ -83,7 +83,7 @@ class PrepackedLinear:
 
 
 @dataclass(frozen=True)
-class Columns:
+class InputRanges:
     """What was seen in each column of what enters a product, `m` each, float32."""
 
     lowest: Tensor
@@ -92,7 +92,7 @@ class Columns:
 
 
 class Int8Linear:
-    """As ``PrepackedLinear``, and the product is of 8-bit integers: about twice as many a second as of bfloat16.
+    """As ``PrepackedLinear``, and the product is of 8-bit integers: faster than those of bfloat16.
 
     The scales are fixed beforehand, so that an answer does not depend on what else is in the batch. Each column of x
     has its own centre zⱼ and scale; the weights take the inverse and are rounded to 8 bits, row by row. How uneven
@@ -101,7 +101,7 @@ class Int8Linear:
 
     Args:
         linears: as there; float32.
-        columns: what enters.
+        ranges: of what enters.
         dtype: of what comes in and goes out, float32 or bfloat16.
         activation: as there.
     """
@@ -109,15 +109,15 @@ class Int8Linear:
     def __init__(
         self,
         linears: Sequence[nn.Linear],
-        columns: Columns,
+        ranges: InputRanges,
         *,
         dtype: torch.dtype,
         activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         weight, bias = _side_by_side(linears)
-        center = (columns.lowest + columns.highest) / 2
-        reach = ((columns.highest - columns.lowest) / 2).clamp(min=1e-4)
-        eased = reach**_EASED / weight.abs().amax(0).clamp(min=1e-5) ** (1 - _EASED)
+        center = (ranges.lowest + ranges.highest) / 2
+        reach = ((ranges.highest - ranges.lowest) / 2).clamp(min=1e-4)
+        eased = reach**_MIGRATION / weight.abs().amax(0).clamp(min=1e-5) ** (1 - _MIGRATION)
         self._step = float((reach / eased).max()) / 127
         column_step = eased * self._step
         self._per_step = 1 / column_step
@@ -126,7 +126,7 @@ class Int8Linear:
         self._row_step = spread.abs().amax(1).clamp(min=1e-12) / 127
         rounded = (spread / self._row_step[:, None]).round()
         lost = weight - rounded * self._row_step[:, None] / eased
-        self._bias = weight @ center + lost @ (columns.mean - center)
+        self._bias = weight @ center + lost @ (ranges.mean - center)
         if bias is not None:
             self._bias += bias
         self._dtype, self._activation = dtype, activation

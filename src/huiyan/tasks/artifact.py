@@ -250,11 +250,14 @@ class Artifact:
             ) from error
         save_classifier(self.model, folder, class_names=self.manifest.classes)
         self.tokenizer.save(folder)
+        weights = sha256_of(folder / SINGLE_FILE)
+        same = self.manifest.weights_sha256 in ("", weights)  # what was measured of other weights says nothing of these
         manifest = replace(
             self.manifest,
-            weights_sha256=sha256_of(folder / SINGLE_FILE),
+            weights_sha256=weights,
             early_exit=self._save_exits(folder),
-            int8=self._save_calibration(folder),
+            bf16=self.manifest.bf16 if same else None,
+            int8=self._save_calibration(folder, self.manifest.int8 if same else None),
         )
         write_json(folder / MANIFEST, manifest.to_dict())
 
@@ -267,17 +270,17 @@ class Artifact:
         own = self.manifest.early_exit or EarlyExit(patience=self.exiting.n_layers)
         return replace(own, weights_sha256=sha256_of(folder / EXITS))
 
-    def _save_calibration(self, folder: Path) -> Int8Check | None:
-        if self.calibration is None or self.manifest.int8 is None:
-            # As above.
+    def _save_calibration(self, folder: Path, own: Int8Check | None) -> Int8Check | None:
+        if own is None or not own.holds or self.calibration is None:
+            # As above. Of int8 that is refused the figures are enough.
             (folder / CALIBRATION).unlink(missing_ok=True)
-            return None
+            return None if own is None or own.holds else own
         self.calibration.save(folder / CALIBRATION)
-        return replace(self.manifest.int8, sha256=sha256_of(folder / CALIBRATION))
+        return replace(own, sha256=sha256_of(folder / CALIBRATION))
 
     def with_checks(self, checked: Checked) -> Self:
-        """The same, and what was found of answering in fewer bits."""
-        manifest = replace(self.manifest, bf16=checked.bf16, int8=checked.int8)
+        """The same, and what was found of answering in fewer bits with the weights it has."""
+        manifest = replace(self.manifest, bf16=checked.bf16, int8=checked.int8, weights_sha256="")
         return replace(self, manifest=manifest, calibration=checked.calibration)
 
     @classmethod
@@ -315,10 +318,8 @@ class Artifact:
         tokenizer = Tokenizer.from_folder(folder)
         check_vocabulary(tokenizer, model, str(folder))
         exits = _read_exits(folder, manifest, model)
-        calibration = _read_calibration(folder, manifest, model)
         found = answering_precision(precision, torch.device(device), bf16=manifest.bf16, int8=manifest.int8)
-        if found == "int8":
-            _check_weights(folder, manifest, "int8 was calibrated on", hint="Answer in another precision.")
+        calibration = _read_calibration(folder, manifest, model, needed=found == "int8")
         if exits is not None:
             exits.to(device)
         return cls(model.to(device).eval(), tokenizer, manifest, exits, found, calibration)
@@ -359,17 +360,24 @@ def _read_exits(folder: Path, manifest: Manifest, model: SequenceClassifier) -> 
     return exits
 
 
-def _read_calibration(folder: Path, manifest: Manifest, model: SequenceClassifier) -> Calibration | None:
+def _read_calibration(
+    folder: Path, manifest: Manifest, model: SequenceClassifier, *, needed: bool
+) -> Calibration | None:
+    """What int8 answers by; None where there is none, or none that fits and none is needed."""
     own, path = manifest.int8, folder / CALIBRATION
-    if own is None:
+    if own is None or not own.holds:
         return None
-    calibration = Calibration.load(path, model, first_layer=own.first_layer)
-    hint = f"Restore the folder from where it was trained, or go on without int8: take the key int8 out of {MANIFEST}."
-    if sha256_of(path) != own.sha256:
+    fits = path.is_file() and sha256_of(path) == own.sha256
+    if not needed:
+        return Calibration.load(path, model, first_layer=own.first_layer) if fits else None
+    hint = "Restore the folder from where it was trained, or answer in auto, bf16 or fp32."
+    if not fits:
         raise ArtifactError(
-            f"{folder} does not belong together: {CALIBRATION} is not the file that {MANIFEST} names.", hint=hint
+            f"{folder} does not belong together: {CALIBRATION} is missing, or not the file that {MANIFEST} names.",
+            hint=hint,
         )
-    return calibration
+    _check_weights(folder, manifest, "int8 was calibrated on", hint=hint)
+    return Calibration.load(path, model, first_layer=own.first_layer)
 
 
 def _check_weights(folder: Path, manifest: Manifest, whose: str, *, hint: str) -> None:

@@ -8,18 +8,21 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from huiyan.core.config import Config
+from huiyan.core.config import Config, require
 from huiyan.core.decision import Decision
 from huiyan.core.devices import Precision, multiplies_bf16, multiplies_int8, resolve_precision
 from huiyan.core.errors import ConfigError
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.inference import for_inference
 from huiyan.models.int8 import Calibration, calibrate
+from huiyan.models.prepacked import can_multiply_int8
 from huiyan.tasks.classify import logits_of, packed_batches
 
 AnsweringPrecision = Precision | Literal["int8"]
 MOST_FLIPS_INT8 = 0.005
 """Share of labels that int8 may flip: it is only taken where somebody asked for it."""
+FEWEST_ROWS_INT8 = 200
+"""Rows below which nobody can tell: one label is more than that share."""
 CHECKED_ROWS = 1000
 """Rows that tell what fewer bits change."""
 CALIBRATING_ROWS = 256
@@ -61,12 +64,16 @@ class Int8Check(PrecisionCheck):
     @property
     def holds(self) -> bool:
         """Whether no more than ``MOST_FLIPS_INT8`` of the labels flip."""
-        return self.rows > 0 and self.flips <= MOST_FLIPS_INT8
+        return self.rows >= FEWEST_ROWS_INT8 and self.flips <= MOST_FLIPS_INT8
+
+    def __post_init__(self) -> None:
+        fits = isinstance(self.first_layer, int) and self.first_layer >= 0
+        require(fits, "first_layer", "the number of a layer, from 0", self.first_layer)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found of a model: None where this machine does not multiply it natively.
+    """What was found of a model: None where this machine does not multiply it natively, or too few rows tell.
 
     Args:
         bf16: what answering in bfloat16 changes.
@@ -108,7 +115,7 @@ def check_precisions(
         )
 
     bf16 = compare("bf16") if multiplies_bf16(device) else None
-    if not (multiplies_int8(device) and calibrating and checking):
+    if not can_answer_int8(device) or len(checking) < FEWEST_ROWS_INT8 or not calibrating:
         return Checked(bf16)
     calibration = calibrate(model, (packed for _, packed in packed_batches(model, calibrating)))
 
@@ -117,13 +124,11 @@ def check_precisions(
 
     # As many layers as may be: those next to the embeddings disturb the most.
     n_layers = len(model.encoder.stack.distinct_layers())
-    *more, fewest = sorted({0, n_layers // 3, n_layers // 2, 2 * n_layers // 3})
-    for layer in more:
-        int8 = int8_from(layer)
+    int8 = int8_from(0)
+    for layer in sorted({n_layers // 3, n_layers // 2, 2 * n_layers // 3} - {0}):
         if int8.holds:
             break
-    else:
-        int8 = int8_from(fewest)
+        int8 = int8_from(layer)
     return Checked(bf16, int8, replace(calibration, first_layer=int8.first_layer))
 
 
@@ -152,21 +157,36 @@ def answering_precision(
     """
     if precision == "auto":
         return "bf16" if bf16 is not None and bf16.holds and multiplies_bf16(device) else "fp32"
+    if precision not in ("fp32", "bf16", "fp16", "int8"):
+        raise ConfigError(f"The precision option must be auto, fp32, bf16, fp16 or int8. Got {precision!r} instead.")
     if precision != "int8":
-        return resolve_precision(precision, device, also=("int8",))
+        return resolve_precision(precision, device)
     hint = "Use auto, bf16 or fp32."
-    if not multiplies_int8(device):
-        lacks = "is for the CPU" if device.type != "cpu" else "needs a processor with instructions for it (VNNI or AMX)"
-        raise ConfigError(f"The precision int8 {lacks}, and the model is to answer on {device}.", hint=hint)
+    if device.type != "cpu":
+        raise ConfigError(
+            f"The precision int8 is for the CPU, and the model is to answer on {device}.",
+            hint=f"{hint} Or: --device cpu",
+        )
+    if not can_answer_int8(device):
+        raise ConfigError(
+            "The precision int8 needs a processor with instructions for it (VNNI or AMX), and none were found.",
+            hint=hint,
+        )
     if int8 is None:
         raise ConfigError(
             "It was not measured what int8 changes in the answers of this model, so it does not answer in it.",
-            hint=f"{hint} Training measures it, on a CPU with instructions for int8.",
+            hint=f"{hint} Training on a CPU with instructions for int8 measures it, on {FEWEST_ROWS_INT8} validation "
+            "rows or more.",
         )
     if not int8.holds:
         raise ConfigError(
-            f"Answering in int8 gave another label to {int8.flips:.1%} of the {int8.rows:,} validation rows of this "
-            f"model; {MOST_FLIPS_INT8:.1%} is allowed.",
+            f"In int8 this model gave another label to {round(int8.flips * int8.rows)} of {int8.rows:,} rows that it "
+            f"was measured on; {int(MOST_FLIPS_INT8 * int8.rows)} may.",
             hint=hint,
         )
     return "int8"
+
+
+def can_answer_int8(device: torch.device) -> bool:
+    """Whether this processor, and this torch, multiply 8-bit integers."""
+    return multiplies_int8(device) and can_multiply_int8(device)

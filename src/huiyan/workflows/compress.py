@@ -104,7 +104,8 @@ def compress(
     halves = _read_halves(run, file, before, config, encoding=encoding, say=say)
     with run_folder.made_whole(out) as fresh:
         trials = choose_ranks(after, halves.choosing, rank=config.rank, allowed_loss=config.allowed_loss, say=say)
-        after = with_precision_checks(after, where, calibrating=halves.choosing.texts, checking=halves.choosing.texts)
+        texts = halves.choosing.texts
+        after = with_precision_checks(after, where, calibrating=texts[::2], checking=texts[1::2])
         after.save(fresh)
         if (run / SPLITS).is_file():
             # `evaluate` tells by it which texts the model was trained on.

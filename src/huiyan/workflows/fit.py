@@ -119,10 +119,13 @@ def fit_classifier(
             own = EarlyExit(patience=choose_patience(curve))
             artifact = replace(artifact, manifest=replace(artifact.manifest, early_exit=own))
     artifact.model.eval()
-    if not state.interrupted:
-        artifact = with_precision_checks(artifact, device, calibrating=train.texts, checking=validation.texts)
     if out is not None:
-        artifact.save(out)
+        artifact.save(out)  # first: nothing that comes may cost what was learned
+    if not state.interrupted:
+        reporter.note("measuring what answering in fewer bits changes")
+        artifact = with_precision_checks(artifact, device, calibrating=train.texts, checking=validation.texts)
+        if out is not None:
+            artifact.save(out)
     return Fitted(artifact, state, device, curve)
 
 

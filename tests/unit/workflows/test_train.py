@@ -16,7 +16,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from huiyan.core.devices import multiplies_int8
 from huiyan.core.errors import ColumnError, ConfigError, DataError, NonFiniteLossError, OutputError
 from huiyan.training.progress import Silent
 from huiyan.workflows.config import TrainRun
@@ -57,7 +56,6 @@ def test_the_folder_holds_everything_and_the_model_learned(tiny_run: Path) -> No
     assert names == {
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
         "huiyan.json", "run.json", "report.json", "report.html", "README.md", "splits.jsonl",
-        *(["int8.safetensors"] if multiplies_int8(torch.device("cpu")) else []),
     }  # fmt: skip
     report = json.loads((tiny_run / "report.json").read_text(encoding="utf-8"))
     assert report["data"]["splits"] == {"train": 192, "validation": 24, "test": 24}
