@@ -45,7 +45,7 @@ from huiyan.models.fresh import fresh_classifier
 from huiyan.models.int8 import calibrate
 from huiyan.models.sources import find_model
 from huiyan.tasks.artifact import Artifact, Manifest
-from huiyan.tasks.precision import Int8Check
+from huiyan.tasks.precision import FEWEST_ROWS_INT8, Int8Check
 from huiyan.text.tokenise import Tokenizer
 
 ROOT = Path(__file__).parent
@@ -169,7 +169,7 @@ def make_folder(name: str, folder: Path) -> None:
     texts = tokenizer.encode_batch(texts_of(tokenizer, lengths_of(32)), max_length=512)
     columns = calibrate(model, [Packed.from_lists(texts)])
     # Nobody has trained this model, so nobody can say how many labels int8 flips: here it is asked for its speed.
-    manifest = replace(manifest, int8=Int8Check(rows=len(texts), largest_change=0.0, flips=0.0, first_layer=0))
+    manifest = replace(manifest, int8=Int8Check(rows=FEWEST_ROWS_INT8, largest_change=0.0, flips=0.0, first_layer=0))
     Artifact(model.eval(), tokenizer, manifest, calibration=columns).save(folder)
 
 

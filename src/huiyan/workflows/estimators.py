@@ -143,17 +143,18 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self._fitted().save(folder)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto") -> Self:
+    def load(cls, path: str | Path, *, device: str = "auto", precision: str = "fp32") -> Self:
         """Read a folder that ``save`` or `huiyan train` wrote. Labels of `huiyan train` are strings.
 
         Args:
             path: the folder.
             device: where the model is to answer: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            precision: to answer in: "fp32", "bf16", "fp16", "int8", or "auto" as `huiyan predict` takes it.
         Raises:
             ArtifactError: the folder is none of ours, damaged, or too new.
-            ConfigError: the device is unknown or not on this machine.
+            ConfigError: the device is unknown or not on this machine, or the precision is not for it or the model.
         """
-        artifact = Artifact.load(Path(path), device=pick_device(device))
+        artifact = Artifact.load(Path(path), device=pick_device(device), precision=precision)
         manifest = artifact.manifest
         loaded = cls(
             model=manifest.source, max_length=manifest.max_length, early_exit=artifact.exits is not None or None

@@ -60,6 +60,9 @@ def test_save_and_load_give_the_same_answers(fitted: huiyan.TextClassifier, tmp_
     loaded = huiyan.TextClassifier.load(tmp_path / "model")
     assert loaded.classes_.tolist() == ["down", "up"]
     np.testing.assert_array_equal(loaded.predict_proba(TEXTS[:5]), fitted.predict_proba(TEXTS[:5]))
+    rough = huiyan.TextClassifier.load(tmp_path / "model", device="cpu", precision="bf16")
+    difference = np.abs(rough.predict_proba(TEXTS[:5]) - fitted.predict_proba(TEXTS[:5])).max()
+    assert 0 < difference < 0.05
 
 
 @pytest.mark.parametrize(
