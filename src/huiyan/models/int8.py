@@ -5,8 +5,8 @@ the whole row would leave two or three bits to these others. Here each column ha
 weights take the inverse: the scales cost nothing, since every value is multiplied by one as it becomes an integer.
 
 Two things stay in more bits. The product after the activation: its inputs are too uneven for 8 bits, and to quantise
-them too was measured to flip three times as many labels. And, where it must be, the layers next to the embeddings: what
-is lost there goes through all others.
+them too flipped more labels than all others together (decision 0008). And, where it must be, the layers next to the
+embeddings: what is lost there goes through all others.
 """
 
 import contextlib
@@ -86,9 +86,10 @@ def calibrate(model: SequenceClassifier, batches: Iterable[Packed]) -> Calibrati
         ShapeError: no row came through.
     """
     model.eval()
-    seen = {name: _Seen(product.in_features) for name, product in _products(model).items()}
+    products = _products(model)
+    seen = {name: _Seen(product.in_features) for name, product in products.items()}
     with contextlib.ExitStack() as told, torch.inference_mode():
-        for name, product in _products(model).items():
+        for name, product in products.items():
             told.enter_context(told_inputs(product, seen[name].add))
         for packed in batches:
             model(packed)

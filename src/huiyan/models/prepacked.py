@@ -71,15 +71,12 @@ class PrepackedLinear:
     def __call__(self, x: Float[Tensor, "*rows m"], residual: Tensor | None = None) -> Float[Tensor, "*rows n"]:
         """`… m` → `… n`; ``residual`` has the shape of what comes out."""
         if not self._prepacked:
-            y = _followed(F.linear(x, self._weight, self._bias), self._activation)
-            return y if residual is None else y + residual
+            return _finished(F.linear(x, self._weight, self._bias), self._activation, residual)
         if residual is not None and self._activation is None:
             return _add(x, residual, self._weight, self._bias, "add")
         name, way = self._fused or _UNFUSED
         y = _product(x, self._weight, self._bias, name, (), way)
-        if self._fused is None:
-            y = _followed(y, self._activation)
-        return y if residual is None else y + residual
+        return _finished(y, None if self._fused else self._activation, residual)
 
 
 @dataclass(frozen=True)
@@ -140,14 +137,11 @@ class Int8Linear:
         levels = torch.addcmul(self._offset, x.float(), self._per_step).clamp_(0, 255).to(torch.uint8)
         if not self._prepacked:
             product = F.linear(levels.float() - 128, self._rounded) * (self._row_step * self._step) + self._bias
-            y = _followed(product.to(self._dtype), self._activation)
-            return y if residual is None else y + residual
+            return _finished(product.to(self._dtype), self._activation, residual)
         name, way = self._fused or _UNFUSED
         scales = (self._step, 128, self._rounded, self._row_step, self._zeros, self._bias, 1.0, 0)
         y = _int8_product(levels, *scales, self._dtype, name, (), way)
-        if self._fused is None:
-            y = _followed(y, self._activation)
-        return y if residual is None else y + residual
+        return _finished(y, None if self._fused else self._activation, residual)
 
 
 def can_multiply_int8(device: torch.device) -> bool:
@@ -165,5 +159,7 @@ def _side_by_side(linears: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
     return weight, torch.cat([zero if bias is None else bias.detach() for bias, zero in both])
 
 
-def _followed(y: Tensor, activation: Callable[[Tensor], Tensor] | None) -> Tensor:
-    return y if activation is None else activation(y)
+def _finished(y: Tensor, activation: Callable[[Tensor], Tensor] | None, residual: Tensor | None) -> Tensor:
+    """What the operator did not fuse."""
+    y = y if activation is None else activation(y)
+    return y if residual is None else y + residual

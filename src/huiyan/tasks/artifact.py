@@ -367,16 +367,16 @@ def _read_calibration(
     own, path = manifest.int8, folder / CALIBRATION
     if own is None or not own.holds:
         return None
-    fits = path.is_file() and sha256_of(path) == own.sha256
-    if not needed:
-        return Calibration.load(path, model, first_layer=own.first_layer) if fits else None
     hint = "Restore the folder from where it was trained, or answer in auto, bf16 or fp32."
-    if not fits:
+    if not path.is_file() or sha256_of(path) != own.sha256:
+        if not needed:
+            return None
         raise ArtifactError(
             f"{folder} does not belong together: {CALIBRATION} is missing, or not the file that {MANIFEST} names.",
             hint=hint,
         )
-    _check_weights(folder, manifest, "int8 was calibrated on", hint=hint)
+    if needed:
+        _check_weights(folder, manifest, "int8 was calibrated on", hint=hint)
     return Calibration.load(path, model, first_layer=own.first_layer)
 
 
