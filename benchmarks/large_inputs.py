@@ -4,7 +4,7 @@ Run: python benchmarks/large_inputs.py [--only table read long] [--rows 50000] [
 
 - table: `huiyan predict --file` with a tiny model (2 × 128, weights from a seed), so that everything beside the model
   shows. Rows a second, the share of both cores' time that is used from the first answer on, and the resident memory at
-  a tenth, half and the whole of the way. `--rows 1000000` is the published run; allow three minutes.
+  a tenth, half and the whole of the way. `--rows 1000000` is the published run; allow seven minutes.
 - read: reading and splitting a table of 1,000,000 labelled rows (`--read-rows`), as `huiyan train` does.
 - long: one text of 8,192 tokens and a hundred short ones (16 to 64 tokens), in one go, by a 6 × 384 encoder with 8,192
   positions: the time of the batch beside the sum of the times of its parts, and beside the FLOPs. What padding all of

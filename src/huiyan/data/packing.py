@@ -32,7 +32,7 @@ def pack_rows(order: Sequence[int], lengths: Sequence[int], *, batch_tokens: int
         tokens += lengths[row]
     if current:
         batches.append(current)
-    return [sorted(batch, key=lambda row: (lengths[row], row)) for batch in batches]
+    return [_by_length(batch, lengths) for batch in batches]
 
 
 def training_batches(lengths: Sequence[int], *, batch_tokens: int, seed: int, epoch: int) -> list[list[int]]:
@@ -44,16 +44,33 @@ def training_batches(lengths: Sequence[int], *, batch_tokens: int, seed: int, ep
 def inference_batches(lengths: Sequence[int], *, batch_tokens: int, multiple_of: int = 1) -> list[list[int]]:
     """Batches for prediction: rows by length, longest first, so that a shortage of memory shows at once.
 
+    Batches are about equal, with no small rest at the end: computing a batch of a size that has not been met yet costs
+    time and memory once more. As ``pack_rows``, a batch is over the budget only when it is a single row.
+
     Args:
         lengths: tokens in each row.
-        batch_tokens: the most tokens in a batch, as for ``pack_rows``.
-        multiple_of: so many batches are computed at a time: they are cut so small that about a multiple of it comes
-            out, and nobody is idle while the last one is computed.
+        batch_tokens: the most tokens in a batch.
+        multiple_of: so many batches are computed at a time: about a multiple of it comes out, and nobody is idle while
+            the last one is computed.
     """
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    total = sum(lengths)
-    rounds = math.ceil(total / (batch_tokens * multiple_of))
-    share = math.ceil(total / max(1, rounds * multiple_of))
-    # A batch is full at the last row that fits: it is short of its share by half a row, on average.
-    budget = min(batch_tokens, share + (total // max(1, len(lengths))))
-    return pack_rows(order, lengths, batch_tokens=max(1, budget))
+    left = sum(lengths)
+    # A batch ends at the row that is half in: where that row is not to lead beyond the budget, half a row is kept free.
+    room = max(1, batch_tokens - left // (2 * max(1, len(lengths))))
+    planned = math.ceil(sum(min(length, batch_tokens) for length in lengths) / room)
+    planned += -planned % multiple_of
+    batches: list[list[int]] = []
+    tokens, share = 0, 0.0
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        length = lengths[row]
+        if not batches or tokens + length > batch_tokens or tokens + length / 2 > share:
+            left -= tokens
+            share = left / max(1, planned - len(batches), math.ceil(left / batch_tokens))
+            batches.append([])
+            tokens = 0
+        batches[-1].append(row)
+        tokens += length
+    return [_by_length(batch, lengths) for batch in batches]
+
+
+def _by_length(batch: list[int], lengths: Sequence[int]) -> list[int]:
+    return sorted(batch, key=lambda row: (lengths[row], row))

@@ -14,8 +14,9 @@ from huiyan.data.packing import inference_batches
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.early_exit import ExitingClassifier, depth_weights
 
-BATCH_TOKENS = 2048
-"""Tokens computed at a time: enough to keep a core at matrix products, few enough to stay in its cache."""
+_FEWEST_TOKENS, _NUMBERS = 2048, 2048 * 384
+"""Tokens computed at a time, and numbers in their rows: enough to keep a core at matrix products and Python out of its
+way, few enough to stay in its cache."""
 _AS_LONG = 2304
 """Tokens in a text whose attention costs as much as its other products: six times the width, 384 of MiniLM."""
 
@@ -98,7 +99,7 @@ def balanced_weights(labels: Sequence[int], n_classes: int) -> Float[np.ndarray,
 
 
 def logits_of(
-    model: SequenceClassifier, sequences: Sequence[list[int]], *, batch_tokens: int = BATCH_TOKENS
+    model: SequenceClassifier, sequences: Sequence[list[int]], *, batch_tokens: int | None = None
 ) -> Float[np.ndarray, "n c"]:
     """The logits of token sequences, in the order given, `n c`, float32.
 
@@ -110,7 +111,7 @@ def logits_of(
 
 
 def start_logits(
-    model: SequenceClassifier, sequences: Sequence[list[int]], lanes: Lanes, *, batch_tokens: int = BATCH_TOKENS
+    model: SequenceClassifier, sequences: Sequence[list[int]], lanes: Lanes, *, batch_tokens: int | None = None
 ) -> Callable[[], Float[np.ndarray, "n c"]]:
     """Begin ``logits_of``: what comes back waits for the logits, and something else can be done before."""
     logits = np.empty((len(sequences), model.config.n_classes), dtype=np.float32)
@@ -124,7 +125,7 @@ def start_logits(
 
 
 def early_logits_of(
-    model: ExitingClassifier, sequences: Sequence[list[int]], *, patience: int, batch_tokens: int = BATCH_TOKENS
+    model: ExitingClassifier, sequences: Sequence[list[int]], *, patience: int, batch_tokens: int | None = None
 ) -> tuple[Float[np.ndarray, "n c"], Int[np.ndarray, " n"]]:
     """As ``logits_of``, and each sequence leaves as ``ExitingClassifier.leave_early`` says: logits, and layers used."""
     with Lanes(device_of(model)) as lanes:
@@ -137,7 +138,7 @@ def start_early_logits(
     lanes: Lanes,
     *,
     patience: int,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
 ) -> Callable[[], tuple[Float[np.ndarray, "n c"], Int[np.ndarray, " n"]]]:
     """Begin ``early_logits_of``, as ``start_logits`` begins ``logits_of``."""
     logits = np.empty((len(sequences), model.classifier.config.n_classes), dtype=np.float32)
@@ -157,7 +158,7 @@ def start_early_logits(
 
 
 def logits_of_every_head(
-    model: ExitingClassifier, sequences: Sequence[list[int]], *, batch_tokens: int = BATCH_TOKENS
+    model: ExitingClassifier, sequences: Sequence[list[int]], *, batch_tokens: int | None = None
 ) -> Float[np.ndarray, "e n c"]:
     """The logits of every head at full depth, `e n c`, that of the first layer first."""
     logits = np.empty((len(sequences), model.n_layers, model.classifier.config.n_classes), dtype=np.float32)
@@ -169,12 +170,18 @@ def logits_of_every_head(
 
 
 def packed_batches(
-    model: nn.Module, sequences: Sequence[list[int]], batch_tokens: int = BATCH_TOKENS
+    model: nn.Module, sequences: Sequence[list[int]], batch_tokens: int = _FEWEST_TOKENS
 ) -> Iterator[tuple[list[int], Packed]]:
     """Row numbers and tokens of each batch, for a model that is put into eval mode first."""
     model.eval()
     for batch in inference_batches([len(sequence) for sequence in sequences], batch_tokens=batch_tokens):
         yield batch, Packed.from_lists([sequences[row] for row in batch], device_of(model))
+
+
+def tokens_at_a_time(model: SequenceClassifier | ExitingClassifier) -> int:
+    """How many tokens a batch has, by default, when a model answers: a narrow one takes more."""
+    config = model.classifier.config if isinstance(model, ExitingClassifier) else model.config
+    return max(_FEWEST_TOKENS, _NUMBERS // config.encoder.width)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -183,10 +190,10 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def _start(
-    model: nn.Module,
+    model: SequenceClassifier | ExitingClassifier,
     sequences: Sequence[list[int]],
     lanes: Lanes,
-    batch_tokens: int,
+    batch_tokens: int | None,
     compute: Callable[[Packed], tuple[np.ndarray, ...]],
     into: tuple[np.ndarray, ...],
 ) -> Callable[[], None]:
@@ -202,7 +209,9 @@ def _start(
             whole[batch] = part
 
     batches = inference_batches(
-        [len(sequence) for sequence in sequences], batch_tokens=batch_tokens, multiple_of=lanes.count
+        [len(sequence) for sequence in sequences],
+        batch_tokens=batch_tokens or tokens_at_a_time(model),
+        multiple_of=lanes.count,
     )
     costs = [sum(len(sequences[row]) * (_AS_LONG + len(sequences[row])) for row in batch) for batch in batches]
     # A lane would be busy with these when all others had long been done: they have all cores, one after the other,

@@ -2,6 +2,8 @@
 
 import itertools
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,4 +37,36 @@ def test_the_order_comes_from_seed_and_epoch() -> None:
 
 
 def test_inference_begins_with_the_longest() -> None:
-    assert inference_batches([2, 9, 4, 7], batch_tokens=12) == [[1], [2, 3], [0]]
+    assert inference_batches([2, 9, 4, 7], batch_tokens=12) == [[1], [3], [0, 2]]
+
+
+@given(LENGTHS, st.integers(1, 100), st.integers(1, 8))
+def test_inference_has_every_row_once_within_the_budget(lengths: list[int], budget: int, multiple: int) -> None:
+    batches = inference_batches(lengths, batch_tokens=budget, multiple_of=multiple)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    assert all(batches)
+    for batch in batches:
+        assert sum(lengths[row] for row in batch) <= budget or len(batch) == 1
+        assert [lengths[row] for row in batch] == sorted(lengths[row] for row in batch)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("multiple", [1, 2, 3])
+def test_inference_batches_are_about_equal_and_leave_no_rest(seed: int, multiple: int) -> None:
+    # Lengths that vary as those of a table do; cut greedily, the last batch would be of any size.
+    lengths = np.random.default_rng(seed).lognormal(3.9, 0.6, 1024).clip(5, 256).astype(int).tolist()
+    sizes = [
+        sum(lengths[row] for row in batch)
+        for batch in inference_batches(lengths, batch_tokens=2048, multiple_of=multiple)
+    ]
+    assert len(sizes) % multiple == 0
+    assert min(sizes) > 0.85 * max(sizes)
+
+
+def test_a_row_over_the_budget_does_not_make_the_other_batches_small() -> None:
+    batches = inference_batches([8192] + [40] * 100, batch_tokens=2048, multiple_of=2)
+    assert batches[0] == [0] and len(batches) == 4
+
+
+def test_no_rows_no_batches() -> None:
+    assert inference_batches([], batch_tokens=8) == []

@@ -19,6 +19,7 @@ from huiyan.tasks.classify import (
     early_logits_of,
     logits_of,
     logits_of_every_head,
+    tokens_at_a_time,
 )
 
 SEQUENCES = [[2, 7, 3], [2, 8, 9, 10, 3], [2, 11, 3], [2, 5, 6, 3]]
@@ -70,6 +71,11 @@ def test_label_smoothing_is_torchs(model: SequenceClassifier) -> None:
 
 def test_a_class_without_rows_weighs_nothing() -> None:
     assert balanced_weights([0, 0, 2], 4)[[1, 3]].tolist() == [0.0, 0.0]
+
+
+def test_a_narrow_model_has_more_tokens_in_a_batch(model: SequenceClassifier) -> None:
+    # Its operations are short, and Python stands between them.
+    assert tokens_at_a_time(model) == 2048 * 384 // model.config.encoder.width > 2048
 
 
 @pytest.mark.parametrize("batch_tokens", [3, 8, 4096])
