@@ -8,17 +8,20 @@ before its engine needs it: peers live in an environment without Huiyan.
 import argparse
 import json
 import os
-import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 BATCH = 32
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 DROPOUT = 0.1
 MOST_SAMPLES = 512
 """Samples of a round of training, of however many texts."""
@@ -114,99 +117,110 @@ def sentence_transformers(folder: Path, _precision: str) -> Probabilities:
     return lambda texts: model.encode(texts, batch_size=BATCH, show_progress_bar=False)
 
 
-def onnx_model(folder: Path) -> Path:
-    """The folder's model as ONNX, by torch's own exporter, made once."""
-    path = folder / "model.onnx"
-    if path.is_file():
-        return path
+ONNX, ONNX_INT8, CTRANSLATE2 = "model.onnx", "model.int8.onnx", "ctranslate2"
+
+
+def convert(folder: Path) -> None:
+    """The folder's model in the forms that peers read, made once, in a process of its own: ONNX by torch's exporter.
+
+    int8 is ONNX Runtime's own dynamic quantisation, and CTranslate2's own when it is loaded.
+    """
+    import ctranslate2 as ct
     import torch
-    from transformers import AutoModelForSequenceClassification
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from transformers import AutoModelForSequenceClassification, BertConfig
 
     model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="sdpa").eval()
     names = ("input_ids", "attention_mask", "token_type_ids")
     example = tuple(torch.ones(2, 16, dtype=torch.int64) for _ in names)
     axes = {name: {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")} for name in names}
     kwargs = dict(zip(names, example, strict=True))
-    torch.onnx.export(model, (), path, kwargs=kwargs, dynamo=True, dynamic_shapes=axes, verbose=False)
-    return path
+    torch.onnx.export(model, (), folder / ONNX, kwargs=kwargs, dynamo=True, dynamic_shapes=axes, verbose=False)
+    quantize_dynamic(folder / ONNX, folder / ONNX_INT8, weight_type=QuantType.QInt8)
+    BertConfig.position_embedding_type = "absolute"  # what its converter asks and transformers 5 no longer says
+    ct.converters.TransformersConverter(str(folder)).convert(str(folder / CTRANSLATE2))
 
 
-def onnxruntime(folder: Path, precision: str) -> Probabilities:
-    """ONNX Runtime on batches sorted by length; int8 is its own dynamic quantisation."""
+def onnxruntime(folder: Path, precision: str, *, side_by_side: bool = False) -> Probabilities:
+    """ONNX Runtime on batches sorted by length."""
     import onnxruntime as ort
 
-    path = onnx_model(folder)
-    if precision == "int8":
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-
-        quantised = folder / "model.int8.onnx"
-        if not quantised.is_file():
-            quantize_dynamic(path, quantised, weight_type=QuantType.QInt8)
-        path = quantised
     options = ort.SessionOptions()
-    options.intra_op_num_threads = int(os.environ["OMP_NUM_THREADS"])
+    options.intra_op_num_threads = 1 if side_by_side else THREADS
+    path = folder / (ONNX_INT8 if precision == "int8" else ONNX)
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     wanted = {one.name for one in session.get_inputs()}
-    return _padded(folder, lambda batch: session.run(None, {k: v for k, v in batch.items() if k in wanted})[0])
+
+    def run(batch: dict[str, np.ndarray]) -> np.ndarray:
+        return session.run(None, {k: v for k, v in batch.items() if k in wanted})[0]
+
+    return _padded(folder, run, side_by_side=side_by_side)
 
 
-def openvino(folder: Path, precision: str) -> Probabilities:
-    """OpenVINO from the same ONNX file, on batches sorted by length."""
+def openvino(folder: Path, precision: str, *, side_by_side: bool = False) -> Probabilities:
+    """OpenVINO from the same ONNX file, on batches sorted by length; side by side it is asked for throughput."""
     import openvino as ov
 
     core = ov.Core()
     hint = {"fp32": "f32", "bf16": "bf16"}[precision]
-    settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": os.environ["OMP_NUM_THREADS"]}
-    compiled = core.compile_model(core.read_model(onnx_model(folder)), "CPU", settings)
+    settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": str(THREADS)}
+    if side_by_side:
+        settings |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(THREADS)}
+    compiled = core.compile_model(core.read_model(folder / ONNX), "CPU", settings)
     wanted = [next(iter(one.names)) for one in compiled.inputs]
+    own = threading.local()
 
     def run(batch: dict[str, np.ndarray]) -> np.ndarray:
-        return compiled([batch[name] for name in wanted])[0]
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        return own.request.infer([batch[name] for name in wanted])[0].copy()
 
-    return _padded(folder, run)
+    return _padded(folder, run, side_by_side=side_by_side)
 
 
-def ctranslate2(folder: Path, precision: str) -> Probabilities:
+def ctranslate2(folder: Path, precision: str, *, side_by_side: bool = False) -> Probabilities:
     """CTranslate2's encoder, sorted by length; it takes no padding's mask but lengths; the head in numpy."""
     import ctranslate2 as ct
     from safetensors.numpy import load_file
-    from transformers import AutoTokenizer, BertConfig
+    from transformers import AutoTokenizer
 
-    converted = folder / "ctranslate2"
-    if not converted.is_dir():
-        BertConfig.position_embedding_type = "absolute"  # what its converter asks and transformers 5 no longer says
-        ct.converters.TransformersConverter(str(folder)).convert(str(converted))
     kind = {"fp32": "float32", "int8": "int8"}[precision]
-    encoder = ct.Encoder(str(converted), compute_type=kind, intra_threads=int(os.environ["OMP_NUM_THREADS"]))
+    within, beside = (1, THREADS) if side_by_side else (THREADS, 1)
+    encoder = ct.Encoder(str(folder / CTRANSLATE2), compute_type=kind, intra_threads=within, inter_threads=beside)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     weights = load_file(folder / "model.safetensors")
     names = ("bert.pooler.dense", "classifier")
     (dense, dense_bias), (out, out_bias) = ((weights[f"{n}.weight"], weights[f"{n}.bias"]) for n in names)
 
-    def answer(texts: list[str]) -> np.ndarray:
-        found = np.empty((len(texts), len(out_bias)), np.float32)
-        for rows in in_batches(texts, list(map(len, texts))):
-            ids = tokenizer([texts[row] for row in rows], truncation=True)["input_ids"]
-            first = np.asarray(encoder.forward_batch(ids).last_hidden_state)[:, 0]
-            found[rows] = softmax(np.tanh(first @ dense.T + dense_bias) @ out.T + out_bias)
-        return found
+    def run(texts: list[str]) -> np.ndarray:
+        ids = tokenizer(texts, truncation=True)["input_ids"]
+        first = np.asarray(encoder.forward_batch(ids).last_hidden_state)[:, 0]
+        return softmax(np.tanh(first @ dense.T + dense_bias) @ out.T + out_bias)
 
-    return answer
+    return _of_batches(run, side_by_side=side_by_side)
 
 
-def _padded(folder: Path, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> Probabilities:
+def _padded(folder: Path, run: Callable[[dict[str, np.ndarray]], np.ndarray], *, side_by_side: bool) -> Probabilities:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
+    def padded(texts: list[str]) -> np.ndarray:
+        batch = tokenizer(texts, padding=True, truncation=True, return_tensors="np")
+        return softmax(run({name: np.ascontiguousarray(x) for name, x in batch.items()}))
+
+    return _of_batches(padded, side_by_side=side_by_side)
+
+
+def _of_batches(run: Callable[[list[str]], np.ndarray], *, side_by_side: bool) -> Probabilities:
+    """Batches by length, one after the other; or one a core, the longest first."""
+    pool = ThreadPoolExecutor(THREADS) if side_by_side else None
+
     def answer(texts: list[str]) -> np.ndarray:
-        found: list[np.ndarray] = []
-        order: list[int] = []
-        for rows in in_batches(texts, list(map(len, texts))):
-            batch = tokenizer([texts[row] for row in rows], padding=True, truncation=True, return_tensors="np")
-            found.append(softmax(run({name: np.ascontiguousarray(x) for name, x in batch.items()})))
-            order += rows
-        return np.concatenate(found)[np.argsort(order)]
+        batches = list(in_batches(texts, list(map(len, texts))))[:: -1 if side_by_side else 1]
+        parts = [[texts[row] for row in rows] for rows in batches]
+        found = list((pool.map if pool else map)(run, parts))
+        return np.concatenate(found)[np.argsort([row for rows in batches for row in rows])]
 
     return answer
 
@@ -220,6 +234,9 @@ ANSWERING: dict[str, Callable[[Path, str], Probabilities]] = {
     "onnxruntime": onnxruntime,
     "openvino": openvino,
     "ctranslate2": ctranslate2,
+    "onnxruntime, a batch a core": partial(onnxruntime, side_by_side=True),
+    "openvino, a batch a core": partial(openvino, side_by_side=True),
+    "ctranslate2, a batch a core": partial(ctranslate2, side_by_side=True),
 }
 
 
@@ -328,7 +345,9 @@ def serve(measure: Callable[[], dict[str, Any]], outputs: Callable[[], Any]) -> 
 
 
 def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    # Not getrusage's maximum, which begins with that of the process that started this one.
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1000
 
 
 def answering(arguments: argparse.Namespace, texts: list[str]) -> None:
@@ -371,14 +390,17 @@ def training(arguments: argparse.Namespace, texts: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=["predict", "single", "train"])
+    parser.add_argument("kind", choices=["predict", "single", "train", "convert"])
     parser.add_argument("engine")
     parser.add_argument("precision")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("texts", type=Path)
+    parser.add_argument("texts", type=Path, nargs="?")
     parser.add_argument("--dropout", type=float, default=DROPOUT, help="of the attention weights, in training")
     parser.add_argument("--seed", type=int, default=0, help="of order and dropout, in training")
     arguments = parser.parse_args()
+    if arguments.kind == "convert":
+        convert(arguments.folder)
+        return
     texts = json.loads(arguments.texts.read_text(encoding="utf-8"))
     # Libraries talk on standard output; the parent reads answers there.
     answers = os.fdopen(os.dup(1), "w")

@@ -7,7 +7,7 @@ operations that are too small to split, and Python between them, to one core. A 
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Lock
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
@@ -17,6 +17,8 @@ MOST_LANES = 8
 """Each lane holds the activations of one batch; with more cores than this, a lane has several."""
 
 _SWITCHING = 0.001  # seconds
+_lock = Lock()
+_busy: list[float] = []  # for each pool that is open now, how long a thread could keep the interpreter before the first
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,7 +35,6 @@ class Lanes:
         self._cores = torch.get_num_threads()
         self.count = min(self._cores, MOST_LANES) if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
-        self._switching = sys.getswitchinterval()
 
     def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
         """Start ``function`` in a lane, the threads with the first; with a single lane it is done at once, here."""
@@ -45,12 +46,14 @@ class Lanes:
                 future.set_exception(error)
             return future
         if self._pool is None:
-            # A lane needs the interpreter for microseconds between operations: it should not wait for the 5
-            # milliseconds that a thread which reads a table may keep it.
-            sys.setswitchinterval(min(self._switching, _SWITCHING))
-            self._pool = _started(self.count, cores_each=self._cores // self.count)
-            # What a thread sets for itself torch also takes for the default of those to come.
-            torch.set_num_threads(self._cores)
+            with _lock:  # what follows is the whole process's
+                # A lane needs the interpreter for microseconds between operations: it should not wait for the 5
+                # milliseconds that a thread which reads a table may keep it.
+                _busy.append(_busy[0] if _busy else sys.getswitchinterval())
+                sys.setswitchinterval(min(_busy[0], _SWITCHING))
+                self._pool = _started(self.count, cores_each=self._cores // self.count)
+                # What a thread sets for itself torch also takes for the default of those to come.
+                torch.set_num_threads(self._cores)
         return self._pool.submit(function, *args, **kwargs)
 
     def __enter__(self) -> Self:
@@ -63,7 +66,10 @@ class Lanes:
         """Wait for what is under way; what has not begun is given up."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
-            sys.setswitchinterval(self._switching)
+            with _lock:
+                before = _busy.pop()
+                if not _busy:
+                    sys.setswitchinterval(before)
 
 
 def _started(count: int, *, cores_each: int) -> ThreadPoolExecutor:

@@ -54,17 +54,19 @@ def inference_batches(lengths: Sequence[int], *, batch_tokens: int, multiple_of:
             the last one is computed.
     """
     left = sum(lengths)
-    # A batch ends at the row that is half in: where that row is not to lead beyond the budget, half a row is kept free.
-    room = max(1, batch_tokens - left // (2 * max(1, len(lengths))))
-    planned = math.ceil(sum(min(length, batch_tokens) for length in lengths) / room)
-    planned += -planned % multiple_of
     batches: list[list[int]] = []
-    tokens, share = 0, 0.0
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+    tokens, share, planned = 0, 0.0, left + 1
+    for place, row in enumerate(sorted(range(len(lengths)), key=lambda row: -lengths[row])):
         length = lengths[row]
         if not batches or tokens + length > batch_tokens or tokens + length / 2 > share:
             left -= tokens
-            share = left / max(1, planned - len(batches), math.ceil(left / batch_tokens))
+            # A batch ends at the row that is half in. Half a row is kept free, for that not to lead beyond the budget.
+            room = max(1, batch_tokens - left // (2 * (len(lengths) - place)))
+            needed = math.ceil(left / room)
+            needed += -(len(batches) + needed) % multiple_of
+            # Fewer than planned once the long rows are placed, which have batches of their own; never more.
+            planned = min(planned - 1, needed)
+            share = left / max(1, planned, math.ceil(left / batch_tokens))
             batches.append([])
             tokens = 0
         batches[-1].append(row)

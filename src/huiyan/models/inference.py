@@ -77,8 +77,9 @@ def for_inference(
 class InferenceClassifier(SequenceClassifier):
     """What ``for_inference`` gives.
 
-    Batches are filled up to round numbers of tokens and of texts. For every number of rows that it has not met oneDNN
-    makes its products anew, which takes longer than most batches and keeps memory: over a large table, most of both.
+    On a CPU batches are filled up to round numbers of tokens and of texts. For every number of rows that it has not met
+    oneDNN makes its products anew, which takes longer than most batches and keeps memory: over a large table, most of
+    both.
     """
 
     def forward(self, packed: Packed) -> Float[Tensor, "b c"]:
@@ -87,7 +88,8 @@ class InferenceClassifier(SequenceClassifier):
         Raises:
             ShapeError: a sequence is empty, or longer than the positions the model has.
         """
-        filling = _filling(len(packed.tokens), len(packed))
+        on_cpu = packed.tokens.device.type == "cpu"
+        filling = _filling(len(packed.tokens), len(packed), int(packed.lengths.max())) if on_cpu and len(packed) else []
         if not filling:
             return super().forward(packed)
         # Nobody reads them: copies of the first token, whatever it is, since that is one that exists.
@@ -96,16 +98,20 @@ class InferenceClassifier(SequenceClassifier):
         return super().forward(Packed(tokens, lengths))[: len(packed)]
 
 
-def _filling(n_tokens: int, n_texts: int) -> list[int]:
-    """Lengths of the texts that fill a batch up to round numbers; a few in a hundred of its tokens."""
+def _filling(n_tokens: int, n_texts: int, longest: int) -> list[int]:
+    """Lengths of the texts that fill a batch up to round numbers, none longer than the longest it has.
+
+    They are a few in a hundred of its tokens.
+    """
     if n_tokens < 256:
         return []
     grain = 64 if n_tokens >= 1024 else 16
     tokens, texts = -n_tokens % grain, -n_texts % 16
-    if tokens and not texts:
-        texts = 16
-    if tokens < texts:
-        tokens += grain
+    while not texts <= tokens <= texts * longest:
+        if tokens < texts:
+            tokens += grain
+        else:
+            texts += 16
     each = divmod(tokens, texts) if texts else (0, 0)
     return [each[0] + (number < each[1]) for number in range(texts)]
 

@@ -77,6 +77,11 @@ class Calibration:
         return cls({name: InputRanges(*tensor.float()) for name, tensor in tensors.items()}, first_layer)
 
 
+def can_calibrate(model: SequenceClassifier) -> bool:
+    """Whether the model has a product that could multiply in int8; one whose products are all of low rank has none."""
+    return bool(_products(model))
+
+
 def calibrate(model: SequenceClassifier, batches: Iterable[Packed]) -> Calibration:
     """Run batches, on the device of the model, through it, and note what enters its products.
 

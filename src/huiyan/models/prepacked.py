@@ -33,14 +33,17 @@ _operator = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _product: Any = getattr(_operator, "default", None)
 _add: Any = getattr(_operator, "binary", None)
 _reorder_int8: Any = getattr(torch.ops.onednn, "qlinear_prepack", None)
+_takes_bf16: Any = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
 _int8_product: Any = getattr(getattr(torch.ops.onednn, "qlinear_pointwise", None), "default", None)
 _MIGRATION = 0.8
 """SmoothQuant's α: how much of the inputs' unevenness the weights take over; all of it (1) would be theirs."""
 
 
-def can_prepack(device: torch.device) -> bool:
-    """Whether this torch has the operators, for this device."""
-    return device.type == "cpu" and torch.backends.mkldnn.is_available() and None not in (_reorder, _product, _add)
+def can_prepack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this torch has the operators, for this device and rows of this precision."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available() or None in (_reorder, _product, _add):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and _takes_bf16 is not None and _takes_bf16())
 
 
 class PrepackedLinear:
@@ -64,7 +67,7 @@ class PrepackedLinear:
         weight, bias = _side_by_side(linears)
         weight, self._bias = weight.to(dtype), None if bias is None else bias.to(dtype)
         self._activation = activation
-        self._prepacked = can_prepack(weight.device)
+        self._prepacked = can_prepack(weight.device, dtype)
         self._weight = _reorder(weight, None) if self._prepacked else weight
         self._fused = _UNFUSED if activation is None else _FUSED.get(activation)
 

@@ -187,26 +187,35 @@ class Artifact:
             )
         return ExitingClassifier(self.model, self.exits)
 
+    @property
+    def answering_early(self) -> ExitingClassifier:
+        """What answers with patience: ``fast`` together with the exits.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        return ExitingClassifier(self.fast, self.exiting.exits)
+
     def start_logits(
         self, texts: Sequence[str], lanes: Lanes, *, patience: Patience = None
     ) -> Callable[[], Float[np.ndarray, "n c"]]:
         """Begin ``logits``: tokens are made now, and what comes back waits for the rest.
 
         Raises:
-            ConfigError: a patience below 1, or any for a model without early exits.
+            ConfigError: a patience below 1, or any for a model without early exits or in int8.
         """
         chosen = self.patience_of(patience)
         sequences = self.tokenizer.encode_batch(texts, max_length=self.manifest.max_length)
-        if chosen is None or self.exits is None:
+        if chosen is None:
             return start_logits(self.fast, sequences, lanes)
-        wait = start_early_logits(ExitingClassifier(self.fast, self.exits), sequences, lanes, patience=chosen)
+        wait = start_early_logits(self.answering_early, sequences, lanes, patience=chosen)
         return lambda: wait()[0]
 
     def logits(self, texts: Sequence[str], *, patience: Patience = None) -> Float[np.ndarray, "n c"]:
         """Raw logits of texts, `n c`, in the order of ``manifest.classes``.
 
         Raises:
-            ConfigError: a patience below 1, or any for a model without early exits.
+            ConfigError: a patience below 1, or any for a model without early exits or in int8.
         """
         with Lanes(device_of(self.model)) as lanes:
             return self.start_logits(texts, lanes, patience=patience)()
@@ -215,7 +224,7 @@ class Artifact:
         """Probabilities of texts, `n c`, in the order of ``manifest.classes``; every row sums to 1.
 
         Raises:
-            ConfigError: a patience below 1, or any for a model without early exits.
+            ConfigError: a patience below 1, or any for a model without early exits or in int8.
         """
         return self.manifest.decision.probabilities(self.logits(texts, patience=patience))
 
@@ -223,11 +232,17 @@ class Artifact:
         """The patience that is meant; None is full depth.
 
         Raises:
-            ConfigError: a patience below 1, or any for a model without early exits.
+            ConfigError: a patience below 1, or any for a model without early exits or in int8.
         """
         if patience is None:
             return None
         n_layers, own = self.exiting.n_layers, self.manifest.early_exit
+        if self.precision == "int8":
+            raise ConfigError(
+                "What int8 changes was measured with every text going through every layer: it does not go with "
+                "patience.",
+                hint="Leave patience away, or use the precision auto.",
+            )
         if patience == "auto":
             return n_layers if own is None else own.patience
         fits = isinstance(patience, int) and not isinstance(patience, bool) and patience >= 1

@@ -14,7 +14,7 @@ from huiyan.core.devices import Precision, multiplies_bf16, multiplies_int8, res
 from huiyan.core.errors import ConfigError
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.inference import for_inference
-from huiyan.models.int8 import Calibration, calibrate
+from huiyan.models.int8 import Calibration, calibrate, can_calibrate
 from huiyan.models.prepacked import can_multiply_int8
 from huiyan.tasks.classify import logits_of, packed_batches
 
@@ -73,7 +73,10 @@ class Int8Check(PrecisionCheck):
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found of a model: None where this machine does not multiply it natively, or too few rows tell.
+    """What was found of a model.
+
+    None where this machine does not multiply it natively, where too few rows tell, and where a model has no product
+    for int8.
 
     Args:
         bf16: what answering in bfloat16 changes.
@@ -115,7 +118,7 @@ def check_precisions(
         )
 
     bf16 = compare("bf16") if multiplies_bf16(device) else None
-    if not can_answer_int8(device) or len(checking) < FEWEST_ROWS_INT8 or not calibrating:
+    if not (can_answer_int8(device) and can_calibrate(model)) or len(checking) < FEWEST_ROWS_INT8 or not calibrating:
         return Checked(bf16)
     calibration = calibrate(model, (packed for _, packed in packed_batches(model, calibrating)))
 
@@ -169,7 +172,8 @@ def answering_precision(
         )
     if not can_answer_int8(device):
         raise ConfigError(
-            "The precision int8 needs a processor with instructions for it (VNNI or AMX), and none were found.",
+            "The precision int8 needs a processor with instructions for it (VNNI or AMX), on Linux, which alone tells; "
+            "none were found.",
             hint=hint,
         )
     if int8 is None:

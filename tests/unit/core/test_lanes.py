@@ -69,3 +69,14 @@ def test_what_has_not_begun_when_they_close_is_given_up() -> None:
         futures = [lanes.submit(slow, number) for number in range(40)]
     assert all(future.done() for future in futures)
     assert len(done) == sum(not future.cancelled() for future in futures)
+
+
+def test_the_interpreter_is_left_as_it_was_whoever_ends_last(cores: int) -> None:
+    before = sys.getswitchinterval()
+    first, second = Lanes(torch.device("cpu")), Lanes(torch.device("cpu"))
+    first.submit(int).result()
+    second.submit(int).result()
+    assert sys.getswitchinterval() <= 0.001 or cores == 1
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert sys.getswitchinterval() == before

@@ -63,9 +63,14 @@ def test_inference_batches_are_about_equal_and_leave_no_rest(seed: int, multiple
     assert min(sizes) > 0.85 * max(sizes)
 
 
-def test_a_row_over_the_budget_does_not_make_the_other_batches_small() -> None:
-    batches = inference_batches([8192] + [40] * 100, batch_tokens=2048, multiple_of=2)
-    assert batches[0] == [0] and len(batches) == 4
+@pytest.mark.parametrize(("long", "count"), [(8192, 1), (8192, 100), (2000, 500), (1500, 60)])
+@pytest.mark.parametrize("multiple", [1, 2])
+def test_rows_near_the_budget_or_over_it_do_not_make_the_other_batches_small(
+    long: int, count: int, multiple: int
+) -> None:
+    batches = inference_batches([long] * count + [40] * 100, batch_tokens=2048, multiple_of=multiple)
+    assert all(len(batch) == 1 for batch in batches[: count - 1])
+    assert len(batches) <= count + 4
 
 
 def test_no_rows_no_batches() -> None:

@@ -103,16 +103,19 @@ def test_an_empty_sequence_is_an_error() -> None:
         for_inference(classifier())(Packed.from_lists([[2, 3], []]))
 
 
-@pytest.mark.parametrize("n_texts", [30, 65, 300, 76, 332])
+@pytest.mark.parametrize("n_texts", [30, 65, 75, 300, 76, 332])
 def test_a_batch_that_is_filled_up_gives_what_it_gave(n_texts: int) -> None:
     model = classifier()
     packed = Packed.from_lists([[2, 5 + number % 7, 3 + number % 11] for number in range(n_texts)] + [[2] * 12] * 20)
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int, int]] = []
     fast = for_inference(model)
-    fast.encoder.stack.layers[0].register_forward_pre_hook(lambda _module, inputs: seen.append(tuple(map(len, inputs))))
+    fast.encoder.stack.layers[0].register_forward_pre_hook(
+        lambda _module, inputs: seen.append((*map(len, inputs), int(inputs[1].max())))
+    )
     with torch.inference_mode():
         torch.testing.assert_close(fast(packed), model(packed), atol=1e-5, rtol=1e-5)
-    (n_tokens, n_lengths), grain = seen[0], 64 if n_texts >= 300 else 16
+    (n_tokens, n_lengths, longest), grain = seen[0], 64 if n_texts >= 300 else 16
+    assert longest == 12  # a model may have no position for more
     assert n_tokens % grain == 0 and n_tokens - len(packed.tokens) < grain + 16
     assert n_lengths % 16 == 0
 

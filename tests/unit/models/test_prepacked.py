@@ -20,13 +20,13 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Both ways; this torch has the operators, which is the point of the contract."""
     if request.param:
-        assert can_prepack(CPU)
+        assert can_prepack(CPU, torch.float32)
         assert can_multiply_int8(CPU)
         if "int8" in request.node.name and not multiplies_int8(CPU):
             pytest.skip("this processor adds up products of 8-bit integers in 16 bits")
     else:
         for name in ("can_prepack", "can_multiply_int8"):
-            monkeypatch.setattr(prepacked, name, lambda _device: False)
+            monkeypatch.setattr(prepacked, name, lambda *_: False)
     return request.param
 
 
@@ -38,6 +38,17 @@ def layer(width: int = 24, out: int = 40, *, bias: bool = True) -> nn.Linear:
 
 def rows(n: int, width: int, seed: int = 1) -> Tensor:
     return torch.randn(n, width, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.inference_mode()
+def test_a_processor_that_onednn_does_not_serve_in_bfloat16_computes_with_public_functions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prepacked, "_takes_bf16", lambda: False)
+    assert can_prepack(CPU, torch.float32) and not can_prepack(CPU, torch.bfloat16)
+    linear, x = layer(), rows(7, 24)
+    found = PrepackedLinear([linear], dtype=torch.bfloat16)(x.bfloat16())
+    torch.testing.assert_close(found.float(), linear(x), atol=2e-2, rtol=2e-2)
 
 
 @pytest.mark.usefixtures("way")

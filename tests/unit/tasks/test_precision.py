@@ -12,6 +12,9 @@ from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnkn
 
 from huiyan.core.decision import Decision
 from huiyan.core.errors import ArtifactError, ConfigError
+from huiyan.models.early_exit import fresh_exits
+from huiyan.models.fresh import fresh_classifier
+from huiyan.models.low_rank import projections
 from huiyan.tasks import precision as module
 from huiyan.tasks.artifact import Artifact
 from huiyan.tasks.precision import Checked, Int8Check, PrecisionCheck, answering_precision, check_precisions
@@ -109,6 +112,23 @@ def test_int8_takes_as_many_layers_as_hold(tiny_run: Path, monkeypatch: pytest.M
     assert fewest.calibration is not None
     assert fewest.calibration.first_layer == fewest.int8.first_layer
     assert fewest.int8.largest_change < found.int8.largest_change
+
+
+def test_a_model_all_of_low_rank_has_no_product_for_int8(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "can_answer_int8", lambda _device: True)
+    artifact = Artifact.load(tiny_run)
+    config = artifact.model.config
+    ranks = dict.fromkeys(projections(artifact.model.encoder), 4)
+    lowered = fresh_classifier(replace(config, encoder=replace(config.encoder, ranks=ranks)), seed=0)
+    found = checked(replace(artifact, model=lowered))
+    assert (found.int8, found.calibration) == (None, None)
+
+
+def test_int8_goes_with_full_depth_alone(int8_run: Path) -> None:
+    artifact = Artifact.load(int8_run, precision="int8")
+    exiting = replace(artifact, exits=fresh_exits(artifact.model.config, seed=0))
+    with pytest.raises(ConfigError, match=r"does not go with patience.*precision auto"):
+        exiting.probabilities(TEXTS, patience=1)
 
 
 def test_the_manifest_keeps_it(tiny_run: Path, tmp_path: Path) -> None:

@@ -21,10 +21,8 @@ import huiyan
 from huiyan.cli.main import run as command
 from huiyan.core.errors import ConfigError
 from huiyan.core.packed import Packed
-from huiyan.tasks import precision
 from huiyan.tasks.artifact import Artifact, Manifest
 from huiyan.training.progress import Silent
-from huiyan.workflows.answering import load_to_answer
 from huiyan.workflows.config import ComputeConfig, TrainRun
 from huiyan.workflows.early_exit import choose_patience, depths_left, exit_curve
 from huiyan.workflows.predict import predict_file, predict_texts
@@ -331,19 +329,3 @@ def test_the_cheapest_patience_that_costs_half_a_point_at_most_is_chosen(accurac
 def test_a_run_for_which_no_patience_was_good_enough_says_so(record: dict[str, Any]) -> None:
     assert "no patience kept the accuracy of full depth" in early_exit_sentence(record | {"patience": 4})
     assert "With patience 2 a test text used" in early_exit_sentence(record | {"patience": 2})
-
-
-def test_int8_was_measured_at_full_depth_and_goes_with_that_alone(
-    exiting_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(precision, "can_answer_int8", lambda _device: True)
-    artifact = Artifact.load(exiting_run)
-    tokens = artifact.tokenizer.encode_batch(TEXTS * 40, max_length=32)
-    found = precision.check_precisions(
-        artifact.model, artifact.manifest.decision, calibrating=tokens, checking=tokens, device=torch.device("cpu")
-    )
-    assert found.int8 is not None
-    artifact.with_checks(replace(found, int8=replace(found.int8, flips=0.0))).save(tmp_path / "run")
-    assert load_to_answer(tmp_path / "run", ComputeConfig(precision="int8")).precision == "int8"
-    with pytest.raises(ConfigError, match=r"does not go with patience.*--precision auto"):
-        load_to_answer(tmp_path / "run", ComputeConfig(precision="int8", patience=1))
