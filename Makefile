@@ -47,7 +47,7 @@ bench: $(DEV) $(PEERS) ## speed beside the peers, the quick form: 192 texts, thr
 
 bench-full: $(DEV) $(PEERS) ## the published figures, some hours; goes on where it stopped
 	$(BIN)/python benchmarks/speed.py --peers $(PEER_PYTHON) --resume --json runs/bench-full.json
-	$(BIN)/python benchmarks/large_inputs.py --rows 1000000 --json runs/bench-full-large.json
+	$(BIN)/python benchmarks/large_inputs.py --rows 1000000 --resume --json runs/bench-full-large.json
 
 clean: ## remove caches and built files (.venv and runs/ stay)
 	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,6 +1,6 @@
 """Large tables and long texts: do memory and time grow as they must, and no faster? `docs/performance.md`.
 
-Run: python benchmarks/large_inputs.py [--only table read long] [--rows 50000] [--json FILE]
+Run: python benchmarks/large_inputs.py [--only table read long] [--rows 50000] [--json FILE] [--resume]
 
 - table: `huiyan predict --file` with a tiny model (2 × 128, weights from a seed), so that everything beside the model
   shows. Rows a second, the share of both cores' time that is used from the first answer on, and the resident memory at
@@ -174,6 +174,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--read-rows", type=int, default=1_000_000)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--resume", action="store_true", help="leave out what the file has already")
     parser.add_argument("--part", choices=list(PARTS), help="measure this one in this process")
     arguments = parser.parse_args()
     if arguments.part:
@@ -184,6 +185,8 @@ def main() -> None:
     if arguments.json and arguments.json.is_file():
         known = json.loads(arguments.json.read_text(encoding="utf-8"))
     for part in arguments.only:
+        if arguments.resume and part in known:
+            continue
         command = [sys.executable, __file__, "--part", part, "--rows", str(arguments.rows)]
         command += ["--read-rows", str(arguments.read_rows)]
         settings = os.environ | {"OMP_NUM_THREADS": str(THREADS)}
