@@ -37,8 +37,9 @@ from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig
 from huiyan.models.fresh import fresh_classifier
 from huiyan.models.inference import for_inference
 from huiyan.models.sources import find_model
-from huiyan.tasks.artifact import Artifact, Manifest
+from huiyan.tasks.artifact import Artifact
 from huiyan.tasks.classify import logits_of
+from huiyan.tasks.manifest import Manifest
 from huiyan.text.tokenise import Tokenizer
 from huiyan.workflows import predict as predict_module
 from huiyan.workflows.config import DataConfig

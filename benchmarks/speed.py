@@ -44,7 +44,8 @@ from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig
 from huiyan.models.fresh import fresh_classifier
 from huiyan.models.int8 import calibrate
 from huiyan.models.sources import find_model
-from huiyan.tasks.artifact import Artifact, Manifest
+from huiyan.tasks.artifact import Artifact
+from huiyan.tasks.manifest import Manifest
 from huiyan.tasks.precision import FEWEST_ROWS_INT8, Int8Check
 from huiyan.text.tokenise import Tokenizer
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from huiyan.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from huiyan.tasks.artifact import Artifact, Manifest
+    from huiyan.tasks.artifact import Artifact
     from huiyan.tasks.classify import ClassificationObjective
+    from huiyan.tasks.manifest import Manifest
 
 __all__ = ["Artifact", "ClassificationObjective", "Manifest"]
 
@@ -15,6 +16,6 @@ __getattr__, __dir__ = lazy_exports(
     {
         "Artifact": "huiyan.tasks.artifact",
         "ClassificationObjective": "huiyan.tasks.classify",
-        "Manifest": "huiyan.tasks.artifact",
+        "Manifest": "huiyan.tasks.manifest",
     },
 )

@@ -14,11 +14,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from huiyan.core.config import Config, require
-from huiyan.core.decision import Decision
+from huiyan.core.config import require
 from huiyan.core.errors import ArtifactError, ConfigError, OutputError, WeightsError
 from huiyan.core.files import sha256_of, write_json
-from huiyan.core.json_files import read_object
 from huiyan.core.lanes import Lanes
 from huiyan.models.checkpoint import load_classifier, read_class_names, save_classifier
 from huiyan.models.classifier import SequenceClassifier
@@ -28,120 +26,14 @@ from huiyan.models.inference import for_inference
 from huiyan.models.int8 import Calibration
 from huiyan.models.weights import SINGLE_FILE
 from huiyan.tasks.classify import device_of, start_early_logits, start_logits
-from huiyan.tasks.precision import AnsweringPrecision, Checked, Int8Check, PrecisionCheck, answering_precision
+from huiyan.tasks.manifest import MANIFEST, EarlyExit, Manifest
+from huiyan.tasks.precision import AnsweringPrecision, Checked, Int8Check, answering_precision
 from huiyan.text.tokenise import Tokenizer
 
-FORMAT = 1
-MANIFEST = "huiyan.json"
 EXITS = "exits.safetensors"
 CALIBRATION = "int8.safetensors"
 Patience = int | Literal["auto"] | None
 """How many heads in a row have to agree before a text leaves early; "auto" is the run's own, None full depth."""
-# How the name of a class becomes the label again that ``str`` made it from.
-_LABEL_OF_NAME: dict[str, Callable[[str], str | int | bool]] = {
-    "text": str,
-    "integer": int,
-    "boolean": lambda name: name == "True",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class EarlyExit(Config):
-    """What ``huiyan.json`` says of a folder with early exits.
-
-    Args:
-        patience: the one that was chosen on the validation rows; the number of layers stands for full depth.
-        weights_sha256: SHA-256 of ``exits.safetensors``.
-    """
-
-    patience: int
-    weights_sha256: str = ""
-
-    def __post_init__(self) -> None:
-        require(isinstance(self.patience, int) and self.patience >= 1, "patience", "1 or more", self.patience)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest(Config):
-    """``huiyan.json``: what the model is for and how its logits become answers.
-
-    Args:
-        classes: names of the labels in the order of the logits.
-        label_kind: what the labels were before they were named: ``text``, ``integer`` or ``boolean``.
-        text_columns: columns whose texts are joined to make the input.
-        label_column: the column that held the label.
-        max_length: tokens a text is cut to, special tokens included.
-        decision: how logits become probabilities and a class.
-        source: the pretrained model, as named; ``revision`` its commit or version.
-        data_fingerprint: SHA-256 over the texts and labels trained on.
-        weights_sha256: SHA-256 of ``model.safetensors``, which early exits and int8 are held to on loading.
-        early_exit: how texts may leave early; None, and no key in the file, for a model without exits.
-        bf16: what answering in bfloat16 changes; None, and no key, where that was not measured.
-        int8: likewise of 8-bit integers.
-    """
-
-    format: int = FORMAT
-    huiyan_version: str
-    task: str = "classify"
-    classes: tuple[str, ...]
-    text_columns: tuple[str, ...]
-    label_column: str
-    max_length: int
-    pooling: str
-    family: str
-    decision: Decision
-    source: str
-    revision: str | None
-    licence: str | None
-    origin: str
-    data_fingerprint: str
-    weights_sha256: str = ""
-    label_kind: str = "text"
-    early_exit: EarlyExit | None = None
-    bf16: PrecisionCheck | None = None
-    int8: Int8Check | None = None
-
-    def __post_init__(self) -> None:
-        kinds = tuple(_LABEL_OF_NAME)
-        require(self.label_kind in kinds, "label_kind", "one of " + ", ".join(kinds), self.label_kind)
-        fits = isinstance(self.classes, tuple) and all(_names_a(self.label_kind, name) for name in self.classes)
-        require(fits, "classes", f"{self.label_kind} labels", self.classes)
-
-    @property
-    def labels(self) -> list[str | int | bool]:
-        """The labels as they were in training, in the order of the logits."""
-        return [_LABEL_OF_NAME[self.label_kind](name) for name in self.classes]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values; what a model does not have is not mentioned."""
-        absent = {name for name in ("early_exit", "bf16", "int8") if getattr(self, name) is None}
-        return {key: value for key, value in super().to_dict().items() if key not in absent}
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Read ``huiyan.json`` of a folder.
-
-        Raises:
-            ArtifactError: the folder is none of ours, of a newer format, or its manifest is broken.
-        """
-        path = folder / MANIFEST
-        if not path.is_file():
-            raise ArtifactError(
-                f"{folder} is not a model folder of Huiyan: it has no {MANIFEST}.",
-                hint="Give the --out folder of a finished `huiyan train`.",
-            )
-        values = read_object(path, ArtifactError, hint="Train again, or restore the folder.")
-        if not isinstance(values.get("format"), int):
-            raise ArtifactError(f"{path} does not say its format.", hint="Train again, or restore the folder.")
-        if values["format"] > FORMAT:
-            raise ArtifactError(
-                f"{folder} has format {values['format']}; this version of Huiyan reads up to {FORMAT}.",
-                hint="Install a newer Huiyan: pip install -U huiyan",
-            )
-        try:
-            return cls.from_dict(values)
-        except (ConfigError, TypeError) as error:
-            raise ArtifactError(f"{path} does not fit: {error}", hint="Train again, or restore the folder.") from error
 
 
 @dataclass(frozen=True)
@@ -402,10 +294,3 @@ def _check_weights(folder: Path, manifest: Manifest, whose: str, *, hint: str) -
         raise ArtifactError(
             f"{folder} does not belong together: {whose} other weights than its {SINGLE_FILE}.", hint=hint
         )
-
-
-def _names_a(kind: str, name: Any) -> bool:
-    try:
-        return str(_LABEL_OF_NAME[kind](name)) == name
-    except (TypeError, ValueError):
-        return False

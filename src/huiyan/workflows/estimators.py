@@ -14,7 +14,8 @@ from huiyan.core.errors import DataError, OutputError
 from huiyan.data.examples import Examples
 from huiyan.data.quality import check_usable
 from huiyan.data.splits import split_rows
-from huiyan.tasks.artifact import MANIFEST, Artifact, Patience
+from huiyan.tasks.artifact import Artifact, Patience
+from huiyan.tasks.manifest import MANIFEST
 from huiyan.training.config import TrainingConfig
 from huiyan.training.progress import Silent
 from huiyan.workflows.config import ModelConfig

@@ -23,7 +23,7 @@ from huiyan.models.checkpoint import build_classifier
 from huiyan.models.early_exit import fresh_exits
 from huiyan.models.inference import for_inference
 from huiyan.models.sources import ModelSource
-from huiyan.tasks.artifact import Artifact, EarlyExit, Manifest, check_vocabulary
+from huiyan.tasks.artifact import Artifact, check_vocabulary
 from huiyan.tasks.classify import (
     ClassificationObjective,
     EarlyExitObjective,
@@ -31,6 +31,7 @@ from huiyan.tasks.classify import (
     class_indices,
     logits_of,
 )
+from huiyan.tasks.manifest import EarlyExit, Manifest
 from huiyan.tasks.precision import CALIBRATING_ROWS, CHECKED_ROWS, check_precisions
 from huiyan.text.tokenise import Tokenizer
 from huiyan.training.config import TrainingConfig

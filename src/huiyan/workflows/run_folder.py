@@ -9,7 +9,7 @@ from pathlib import Path
 
 from huiyan.core.errors import OutputError
 from huiyan.core.files import write_json
-from huiyan.tasks.artifact import MANIFEST
+from huiyan.tasks.manifest import MANIFEST
 
 RUN = "run.json"
 REJECTED = "rejected.jsonl"

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from huiyan.core.errors import ArtifactError, ConfigError, OutputError, WeightsError
 from huiyan.models.early_exit import fresh_exits
 from huiyan.tasks import artifact
-from huiyan.tasks.artifact import Artifact, EarlyExit, Manifest
+from huiyan.tasks.artifact import Artifact
+from huiyan.tasks.manifest import EarlyExit, Manifest
 
 
 @pytest.fixture

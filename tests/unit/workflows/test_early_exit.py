@@ -21,7 +21,8 @@ import huiyan
 from huiyan.cli.main import run as command
 from huiyan.core.errors import ConfigError
 from huiyan.core.packed import Packed
-from huiyan.tasks.artifact import Artifact, Manifest
+from huiyan.tasks.artifact import Artifact
+from huiyan.tasks.manifest import Manifest
 from huiyan.training.progress import Silent
 from huiyan.workflows.config import ComputeConfig, TrainRun
 from huiyan.workflows.early_exit import choose_patience, depths_left, exit_curve
