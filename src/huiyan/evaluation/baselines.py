@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
 
 from huiyan.core.errors import DataError, ShapeError
 from huiyan.evaluation.counts import FloatArray, IntArray
@@ -64,6 +65,47 @@ def run_baselines(
         probabilities=np.tile(shares, (len(test_texts), 1)),
     )
     return [majority, _linear(train_texts, labels, test_texts, shares, character_ngrams=character_ngrams, seed=seed)]
+
+
+def out_of_fold(
+    texts: Sequence[str],
+    labels: npt.ArrayLike,
+    blocks: npt.ArrayLike,
+    *,
+    n_classes: int,
+    character_ngrams: bool,
+    folds: int = 5,
+    seed: int = 0,
+) -> FloatArray:
+    """Probabilities of the linear baseline for rows it was not fitted on, ``n c``: each fold by the others.
+
+    Args:
+        texts: ``n`` texts.
+        labels: ``n`` integers in ``range(n_classes)``.
+        blocks: ``n`` integers; rows of one block are in one fold.
+        n_classes: columns of the probabilities.
+        character_ngrams: as for ``run_baselines``.
+        folds: how many parts.
+        seed: of the folds.
+    """
+    true = np.asarray(labels, dtype=np.int64)
+    probabilities = np.zeros((len(true), n_classes))
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class of fewer rows than folds is not in every fold
+        parts = list(splitter.split(true, true, np.asarray(blocks)))
+    for known, held_out in parts:
+        shares = np.bincount(true[known], minlength=n_classes) / max(1, len(known))
+        baseline = _linear(
+            [texts[row] for row in known.tolist()],
+            true[known],
+            [texts[row] for row in held_out.tolist()],
+            shares,
+            character_ngrams=character_ngrams,
+            seed=seed,
+        )
+        probabilities[held_out] = baseline.probabilities
+    return probabilities
 
 
 def _linear(

@@ -1,7 +1,7 @@
 """The state of a run on disk: one safetensors file, whole or not there, nothing pickled."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from huiyan.core.errors import ArtifactError
 from huiyan.core.files import atomic_path
 
-FORMAT = "1"
+FORMAT = "2"
 STATE = "state.json"
 
 
@@ -52,24 +52,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ArtifactError: the file is damaged, or of another format.
     """
-    tensors = _read(path, None)
-    return tensors, _state_of(tensors.pop(STATE))
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """The state alone.
-
-    Raises:
-        ArtifactError: the file is damaged, or of another format.
-    """
-    return _state_of(_read(path, {STATE})[STATE])
-
-
-def _read(path: Path, wanted: Collection[str] | None) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in (file.keys() if wanted is None else wanted)}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
         raise ArtifactError(
             f"The checkpoint {path} cannot be read: {error}.", hint="Start again with --overwrite."
@@ -79,11 +65,24 @@ def _read(path: Path, wanted: Collection[str] | None) -> dict[str, Tensor]:
             f"The checkpoint {path} has format {metadata.get('format')!r}; this version reads {FORMAT!r}.",
             hint="Start again with --overwrite, or use the version of Huiyan that wrote it.",
         )
-    return tensors
+    return tensors, _state_of(tensors.pop(STATE))
 
 
 def _state_of(text: Tensor) -> dict[str, Any]:
     return json.loads(bytes(text.tolist()))
+
+
+def start_afresh(folder: Path) -> None:
+    """Remove the checkpoints of an earlier run."""
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    remove_unfinished(folder)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process that was killed had begun to write."""
+    for path in folder.glob(".*.safetensors.*"):
+        path.unlink()
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:

@@ -23,7 +23,12 @@ from huiyan.training.plan import Step, count_steps, steps_in_time, steps_of_epoc
 from huiyan.training.precision import autocast, gradient_scaler
 from huiyan.training.progress import Reporter
 from huiyan.training.schedules import learning_rate_factor
+from huiyan.training.start import Start
 
+LAST = "last.safetensors"
+"""The checkpoint that ``--resume`` goes on from."""
+_SAVING_SHARE = 0.05
+"""The most that checkpoints between steps may take of the time."""
 _START_AGAIN = "start again with a lower --learning-rate, or with --precision fp32, and --overwrite."
 
 
@@ -70,6 +75,7 @@ class TrainingState:
     epochs_done: float = 0.0
     tokens: int = 0
     seconds: float = 0.0
+    saving_s: float = 0.0
     precision: str = "fp32"
     stopped_early: bool = False
     interrupted: bool = False
@@ -127,6 +133,7 @@ class TrainingLoop:
         self.scaler = gradient_scaler(self.state.precision, self.device)
         self.best_weights: dict[str, Tensor] | None = None
         self._epoch: tuple[int, list[Step]] = (-1, [])
+        self._saved_at, self._saving_s = 0.0, 0.0
 
     def run(self, *, resume: bool = False) -> TrainingState:
         """Train to the end, to an early stop or to an interruption; the model then holds its best weights.
@@ -147,15 +154,16 @@ class TrainingLoop:
         with _own_randomness(self.device):
             torch.manual_seed(derive_seed(self.config.seed, "training"))
             if not (resume and self._restore()):
-                self.state.total_steps = self._plan_steps()
-            # A run that stopped early and was killed while it was being judged has no step left to do.
-            if not self.state.stopped_early:
+                self._begin()
+            # A run that was killed while it was being judged has no step left to do.
+            if not self._is_over:
                 # Without a folder nothing could go on later: Ctrl-C then is what it is everywhere else.
                 with stop_between_steps() if self.folder else nullcontext(StopRequest()) as stop:
                     self._train(stop)
 
     def _train(self, stop: StopRequest) -> None:
-        state, saved_at = self.state, time.monotonic()
+        state = self.state
+        self._saved_at = time.monotonic()
         self.reporter.begin(state.total_steps, state.step)
         try:
             for number, step in walk(self._steps, start=state.step, total=state.total_steps):
@@ -167,14 +175,11 @@ class TrainingLoop:
                 self._record(loss, rate)
                 if step.validate:
                     self._validate(number)
-                stop_now = stop.asked or state.stopped_early
-                overdue = time.monotonic() - saved_at > 60 * self.config.checkpoint_minutes
-                if step.validate or stop_now or overdue:
+                if stop.asked or self._is_over or self._checkpoint_is_due():
                     self._save()
-                    saved_at = time.monotonic()
-                if stop_now:
+                if stop.asked or self._is_over:
                     break
-            state.interrupted = stop.asked and state.step < state.total_steps and not state.stopped_early
+            state.interrupted = stop.asked and not self._is_over
         finally:
             self.reporter.end()
 
@@ -263,61 +268,85 @@ class TrainingLoop:
             state.best_value, state.best_loss = value, figures["loss"]
             state.best_step, state.stale = number, 0
             self.best_weights = checkpoints.weights_of(self.model)
-            if self.folder is not None:
-                state_of_best = {"step": number, "value": value}
-                checkpoints.write_checkpoint(self._best_path(self.folder), self.best_weights, state_of_best)
         else:
             state.stale += 1
             state.stopped_early = 0 < self.config.patience <= state.stale
         self.reporter.validation(number, figures, metric=metric, best=best)
 
     @property
-    def last_path(self) -> Path | None:
-        """The checkpoint that ``--resume`` goes on from."""
-        return None if self.folder is None else self.folder / "last.safetensors"
+    def _is_over(self) -> bool:
+        return self.state.stopped_early or self.state.step >= self.state.total_steps
+
+    def _checkpoint_is_due(self) -> bool:
+        # What came since the last one is computed again after a kill, to the same bits: no step needs one of its own.
+        since = time.monotonic() - self._saved_at
+        return since > max(60 * self.config.checkpoint_minutes, self._saving_s / _SAVING_SHARE)
 
     def _best_path(self, folder: Path) -> Path:
         # Named by its step: the state in last.safetensors finds the best it knew, whenever the process was killed.
         return folder / f"best-{self.state.best_step}.safetensors"
 
     def _save(self) -> None:
-        if self.folder is None or self.last_path is None:
+        """Write the checkpoint; the moments only where there are steps left to do."""
+        if self.folder is None:
             return
+        began = time.monotonic()
+        best, state = self._best_path(self.folder), asdict(self.state)
+        if self.best_weights is not None and not best.exists():
+            checkpoints.write_checkpoint(best, self.best_weights, {"step": self.state.best_step})
         tensors = {f"model.{name}": tensor for name, tensor in checkpoints.weights_of(self.model).items()}
-        tensors |= checkpoints.optimiser_tensors(self.optimiser, self.names)
+        if not self._is_over:
+            tensors |= checkpoints.optimiser_tensors(self.optimiser, self.names)
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        state = {"state": asdict(self.state), "scaler": self.scaler.state_dict(), "identity": self.identity}
-        checkpoints.write_checkpoint(self.last_path, tensors, state)
+        checkpoints.write_checkpoint(
+            self.folder / LAST, tensors, {"state": state, "scaler": self.scaler.state_dict()}
+        )
         for path in self.folder.glob("best-*.safetensors"):
-            if path != self._best_path(self.folder):
+            if path != best:
                 path.unlink()
+        self._saved_at = time.monotonic()
+        self._saving_s = self._saved_at - began
+        self.state.saving_s += self._saving_s
 
-    def check_identity(self) -> None:
-        """Check that the last checkpoint, if there is one, is of this configuration and this data.
+    def check_start(self) -> None:
+        """Check that the run begun in the folder, if there is one, can go on with this configuration, data and machine.
 
         Raises:
-            ConfigError: it is not.
+            ConfigError: it cannot.
         """
-        if self.last_path is not None and self.last_path.exists():
-            self._check_identity(checkpoints.read_state(self.last_path))
+        start = None if self.folder is None else Start.read(self.folder)
+        if start is not None:
+            start.check(self.identity, self.device)
 
-    def _check_identity(self, saved: dict[str, Any]) -> None:
-        differing = [key for key, value in self.identity.items() if saved["identity"].get(key) != value]
-        if differing:
-            key = differing[0]
-            raise ConfigError(
-                f"This run was started with {key} = {saved['identity'].get(key)}, and now has {self.identity[key]}.",
-                hint="Use the same options and data to --resume, or start again with --overwrite.",
-            )
+    def _begin(self) -> None:
+        """Decide how many steps there are, and write down all that is decided now."""
+        self.state.total_steps = self._plan_steps()
+        if self.folder is not None:
+            # Before it is said what they would belong to.
+            checkpoints.start_afresh(self.folder)
+            precision, total = self.state.precision, self.state.total_steps
+            Start.here(self.device, identity=self.identity, precision=precision, total_steps=total).write(self.folder)
 
     def _restore(self) -> bool:
-        """Take up the last checkpoint; False when there is none."""
-        if self.folder is None or self.last_path is None or not self.last_path.exists():
+        """Take up what was begun in the folder; False when nothing was."""
+        start = None if self.folder is None else Start.read(self.folder)
+        if start is None or self.folder is None:
             return False
-        tensors, saved = checkpoints.read_checkpoint(self.last_path)
-        self._check_identity(saved)
+        for remark in start.check(self.identity, self.device):
+            self.reporter.note(f"note: {remark}")
+        self.state = TrainingState(total_steps=start.total_steps, precision=start.precision)
+        self.scaler = gradient_scaler(start.precision, self.device)
+        checkpoints.remove_unfinished(self.folder)
+        if (self.folder / LAST).exists():
+            self._take_up(self.folder)
+        self.reporter.note(f"going on from step {self.state.step} of {self.state.total_steps}")
+        return True
+
+    def _take_up(self, folder: Path) -> None:
+        """Read the checkpoint into model, optimiser, scaler, random numbers and state."""
+        tensors, saved = checkpoints.read_checkpoint(folder / LAST)
         self.state = TrainingState(**saved["state"])
         self.state.interrupted = False
         weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
@@ -325,12 +354,10 @@ class TrainingLoop:
         checkpoints.set_optimiser_tensors(self.optimiser, self.names, tensors)
         self.scaler.load_state_dict(saved["scaler"])
         torch.set_rng_state(tensors["random.cpu"])
-        if "random.cuda" in tensors and self.device.type == "cuda":
+        if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
         if self.state.best_step:
-            self.best_weights, _ = checkpoints.read_checkpoint(self._best_path(self.folder))
-        self.reporter.note(f"going on from step {self.state.step} of {self.state.total_steps}")
-        return True
+            self.best_weights, _ = checkpoints.read_checkpoint(self._best_path(folder))
 
     def _steps(self, epoch: int) -> list[Step]:
         if self._epoch[0] != epoch:

@@ -104,7 +104,7 @@ def fit_classifier(
     folder = None if out is None else out / CHECKPOINTS
     loop = TrainingLoop(objective, judge, training, reporter=reporter, folder=folder, identity=identity)
     if resume:
-        loop.check_identity()
+        loop.check_start()
     on_start()
     try:
         state = loop.run(resume=resume)

@@ -122,12 +122,12 @@ def read_tables(file: str, data: DataConfig, *, seed: int, folder: Path, say: Ca
             open_table(path).close()  # says what is wrong, before the main file is read
     given: dict[str, Examples] = {}
     with RejectedRows(folder / REJECTED) as rejected:
-        read = {file: _read(file, data, rejected, say)}
+        read = {file: read_file(file, data, rejected, say)}
         known = read[file]
         warnings = check_usable(known, label_column=data.label)
         for name, path in (("validation", data.validation), ("test", data.test)):
             if path is not None:
-                read[path] = _read(path, data, rejected, say)
+                read[path] = read_file(path, data, rejected, say)
                 given[name] = with_known_labels(read[path], set(known.labels), rejected, path)
                 left_out = len(read[path]) - len(given[name])
                 if left_out:
@@ -152,7 +152,12 @@ def read_tables(file: str, data: DataConfig, *, seed: int, folder: Path, say: Ca
     return Tables(splits, read, rejected, warnings)
 
 
-def _read(path: str, data: DataConfig, rejected: RejectedRows, say: Callable[[str], None]) -> Examples:
+def read_file(path: str, data: DataConfig, rejected: RejectedRows, say: Callable[[str], None]) -> Examples:
+    """The usable rows of one file, with a line for each thing worth telling.
+
+    Raises:
+        DataError: the file or a column cannot be used.
+    """
     examples = read_examples(
         path, text=data.text, label=data.label, group=data.group, encoding=data.encoding, rejected=rejected
     )

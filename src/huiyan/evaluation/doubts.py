@@ -1,0 +1,51 @@
+"""Labels that are probably wrong: confident learning on probabilities that a model gave without having seen the row."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from huiyan.evaluation.counts import checked
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A row whose label is in doubt: ``likely`` is the class the model believes in, with what probability of each."""
+
+    row: int
+    label: int
+    likely: int
+    probability_of_label: float
+    probability_of_likely: float
+
+
+def doubtful_labels(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> list[Doubt]:
+    """Rows whose label a model doubts, the most doubtful first.
+
+    A class is believed of a row when its probability is at least what rows labelled with it have on average: classes
+    that the model is seldom sure of need less. A row is in doubt when a class other than its label is believed of it,
+    and the likeliest of those believed is not the label.
+
+    Source: Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", eq. 1 and
+    2, ranked by the margin between the two probabilities (section 3.2).
+
+    Args:
+        labels: ``n`` integers, columns of ``probabilities``.
+        probabilities: ``n c``, each row's from a model that was not trained on it.
+    Raises:
+        ShapeError, DataError: as ``classification_scores``.
+    """
+    true, scores = checked(labels, probabilities)
+    rows = np.arange(len(true))
+    own = scores[rows, true]
+    counts = np.bincount(true, minlength=scores.shape[1])
+    # Of a class without a row nothing can be believed.
+    usual = np.where(counts > 0, np.bincount(true, own, minlength=scores.shape[1]) / np.maximum(counts, 1), np.inf)
+    likely = np.where(scores >= usual, scores, -1.0).argmax(axis=1)
+    believed = scores[rows, likely] >= usual[likely]
+    doubted = np.flatnonzero(believed & (likely != true))
+    margins = own[doubted] - scores[doubted, likely[doubted]]
+    return [
+        Doubt(row, int(true[row]), int(likely[row]), float(own[row]), float(scores[row, likely[row]]))
+        for row in doubted[np.argsort(margins, kind="stable")].tolist()
+    ]

@@ -1,0 +1,104 @@
+"""What `huiyan check` found, as a terminal shows it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from huiyan.workflows import wording
+
+MOST_CLASSES = 20
+MOST_EXAMPLES = 5
+TEXT_WIDTH = 70
+_BAR = "▏▎▍▌▋▊▉█"
+
+
+def check_summary(found: Mapping[str, Any]) -> RenderableType:
+    """Findings first, then what they rest on; every text is shown as it is, never as markup."""
+    parts: list[RenderableType] = [_findings(found["findings"])]
+    parts += [_classes(found["classes"]), _lengths(found["lengths"])]
+    scripts = ", ".join(f"{name} {share:.0%}" for name, share in found["scripts"].items() if share >= 0.005)
+    parts.append(Text(f"scripts: {scripts or 'no letters'}"))
+    overlap = found["overlap"]
+    for title, groups in (
+        ("one text, several labels", overlap["conflicts"]),
+        ("alike", overlap["clusters"]),
+        *((f"in {leak['part']} and in {leak['of']}", leak["examples"]) for leak in overlap["leaks"]),
+    ):
+        if groups:
+            parts.append(_alike(title, groups))
+    for one in found["suspicious"]:
+        rows = [(example["source"], example["text"]) for example in one["examples"][:MOST_EXAMPLES]]
+        parts.append(_table(f"{one['kind']} ({wording.count(one['rows'])} texts)", ("where", "text"), rows))
+    doubts = found["doubts"]
+    if doubts and doubts["examples"]:
+        rows = [
+            (one["source"], one["label"], f"{one['likely']} ({one['probability_of_likely']:.2f})", one["text"])
+            for one in doubts["examples"][: 2 * MOST_EXAMPLES]
+        ]
+        title = f"labels in doubt ({wording.count(doubts['rows'])} of {wording.count(doubts['of'])})"
+        parts.append(_table(title, ("where", "label", "likelier", "text"), rows))
+    return Group(*(item for part in parts for item in (part, Text())))
+
+
+def _findings(findings: Sequence[str]) -> RenderableType:
+    if not findings:
+        return Text("Nothing to remark.", style="bold")
+    return Group(*(Text(f"• {wording.printable(finding)}") for finding in findings))
+
+
+def _classes(classes: Mapping[str, Mapping[str, int]]) -> RenderableType:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("label")
+    for part in classes:
+        table.add_column(part, justify="right")
+    table.add_column("")
+    counts = classes["train"]
+    names = [*counts, *sorted({label for part in classes.values() for label in part} - counts.keys())]
+    most = max(counts.values())
+    for label in names[:MOST_CLASSES]:
+        cells = [wording.count(part.get(label, 0)) for part in classes.values()]
+        table.add_row(Text(wording.printable(label)), *cells, Text(_bar(counts.get(label, 0) / most), style="cyan"))
+    if len(names) > MOST_CLASSES:
+        table.add_row(Text(f"and {len(names) - MOST_CLASSES} more", style="dim"))
+    return table
+
+
+def _lengths(lengths: Mapping[str, Any]) -> RenderableType:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("tokens")
+    table.add_column("rows", justify="right")
+    table.add_column(f"median {lengths['median']}, 95 % under {lengths['p95']}, longest {lengths['max']}")
+    edges, rows = lengths["histogram"]["edges"], lengths["histogram"]["rows"]
+    for low, high, count in zip(edges, edges[1:], rows, strict=True):
+        span = f"{low}–{high - 1}" if high - 1 > low else f"{low}"
+        cut = low > lengths["max_length"]
+        table.add_row(span, wording.count(count), Text(_bar(count / max(rows)), style="red" if cut else "cyan"))
+    return table
+
+
+def _bar(share: float, width: int = 24) -> str:
+    eighths = round(share * width * 8)
+    return "█" * (eighths // 8) + (_BAR[eighths % 8 - 1] if eighths % 8 else "")
+
+
+def _alike(title: str, groups: Sequence[Mapping[str, Any]]) -> RenderableType:
+    rows = [
+        (wording.count(group["rows"]), ", ".join(group["sources"][:3]), ", ".join(dict.fromkeys(group["labels"])), group["text"])
+        for group in groups[:MOST_EXAMPLES]
+    ]  # fmt: skip
+    return _table(title, ("rows", "where", "labels", "text"), rows)
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left"
+    )
+    for column in columns:
+        table.add_column(column, overflow="ellipsis", max_width=TEXT_WIDTH, no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(wording.printable(cell)) for cell in row))
+    return table

@@ -1,0 +1,36 @@
+"""Labels in doubt: planted errors are found, and a model that is merely unsure accuses nobody."""
+
+import numpy as np
+
+from huiyan.evaluation.doubts import doubtful_labels
+
+
+def test_planted_errors_come_first() -> None:
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 3, 600)
+    probabilities = np.full((600, 3), 0.05)
+    probabilities[np.arange(600), true] = 0.9
+    probabilities += rng.normal(0, 0.02, probabilities.shape).clip(-0.04, 0.04)
+    labels = true.copy()
+    wrong = rng.choice(600, 30, replace=False)
+    labels[wrong] = (labels[wrong] + 1) % 3
+    doubts = doubtful_labels(labels, probabilities)
+    assert {doubt.row for doubt in doubts} == set(wrong.tolist())
+    margins = [doubt.probability_of_label - doubt.probability_of_likely for doubt in doubts]
+    assert margins == sorted(margins)
+    assert all(doubt.likely == true[doubt.row] and doubt.label == labels[doubt.row] for doubt in doubts)
+
+
+def test_nothing_is_doubted_when_the_model_knows_nothing() -> None:
+    assert doubtful_labels([0, 1, 0, 1], np.full((4, 2), 0.5)) == []
+
+
+def test_a_class_the_model_is_seldom_sure_of_needs_less() -> None:
+    # Rows of class 1 get 0.4 at most; a row labelled 0 with 0.45 for class 1 is one of them, by all that is known.
+    probabilities = [[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.55, 0.45], [0.6, 0.4], [0.65, 0.35]]
+    (doubt,) = doubtful_labels([0, 0, 0, 0, 1, 1], probabilities)
+    assert (doubt.row, doubt.likely) == (3, 1)
+
+
+def test_a_class_without_rows_is_never_likely() -> None:
+    assert doubtful_labels([0, 0], [[0.1, 0.9], [0.1, 0.9]]) == []
