@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huiyan.core.errors import ConfigError, NonFiniteLossError
+from huiyan.training import checkpoints
 from huiyan.training.checkpoints import read_checkpoint, weights_of
 from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingLoop, TrainingState, Validation
@@ -256,6 +257,52 @@ def test_max_minutes_caps_the_steps_before_the_first_one(monkeypatch: pytest.Mon
     assert 6 <= state.total_steps <= 11
     assert state.step == state.total_steps
     assert state.history[-1]["validation"] is not None
+
+
+class Killed(Silent):
+    """Dies in the first step, as from a SIGKILL: nothing is written any more."""
+
+    def step(self, step: int, **_: float) -> None:
+        raise KeyboardInterrupt
+
+
+def test_the_number_of_steps_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter([5, 9])
+    monkeypatch.setattr("huiyan.training.loop.steps_in_time", lambda *_args, **_kwargs: next(counts))
+    with pytest.raises(KeyboardInterrupt):
+        loop_for(Toy(), tmp_path, reporter=Killed(), max_minutes=1.0).run()
+    assert not (tmp_path / "last.safetensors").exists()
+    assert loop_for(Toy(), tmp_path, max_minutes=1.0).run(resume=True).total_steps == 5
+
+
+def test_checkpoints_take_a_twentieth_of_the_time_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("huiyan.training.loop.time.monotonic", lambda: now[0])
+    original = checkpoints.write_checkpoint
+
+    def slow(path: Path, *rest: object) -> None:
+        now[0] += 10.0
+        original(path, *rest)  # pyright: ignore[reportArgumentType] (what it was called with)
+
+    monkeypatch.setattr(checkpoints, "write_checkpoint", slow)
+    toy = Toy()
+    loss_sum = toy.loss_sum
+
+    def work(rows: Sequence[int]) -> Tensor:
+        now[0] += 7.0
+        return loss_sum(rows)
+
+    toy.loss_sum = work  # pyright: ignore[reportAttributeAccessIssue] (a slower version of the same)
+    state = loop_for(toy, tmp_path, epochs=60, checkpoint_minutes=1e-6).run()
+    assert 3 < state.saving_s / 10 < 60  # several were written
+    assert state.saving_s <= 0.05 * now[0] + 20  # and the one at the very end
+
+
+def test_checkpoints_of_another_run_do_not_outlive_the_start_of_this_one(tmp_path: Path) -> None:
+    loop_for(Toy(), tmp_path, seed=1).run()
+    with pytest.raises(KeyboardInterrupt):
+        loop_for(Toy(), tmp_path, reporter=Killed()).run()
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_max_minutes_never_adds_steps() -> None:
