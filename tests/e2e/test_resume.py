@@ -1,4 +1,4 @@
-"""A run that is killed goes on to the same weights, bit for bit: real processes, real SIGKILL, at every kind of moment."""
+"""A run that is killed goes on to the same weights, bit for bit: real processes, real SIGKILL, every kind of moment."""
 
 import json
 import multiprocessing

@@ -1,12 +1,14 @@
 """Whatever the rows, no split leaks into another."""
 
 from collections import Counter
+from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from huiyan.core.errors import DataError
 from huiyan.data.blocks import rows_together, text_key
+from huiyan.data.near import near_pairs
 from huiyan.data.splits import split_rows
 
 rows = st.lists(
@@ -50,3 +52,21 @@ def test_distinct_texts_are_stratified_to_within_a_row(labels, seed):
         for label, total in Counter(labels).items():
             assert counts[label] == 0 if total < 3 else 1 <= counts[label] <= 0.1 * total + 1
             assert total < 3 or counts[label] >= 0.1 * total - 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds, kinds=st.integers(5, 40), copies=st.integers(1, 8))
+def test_near_duplicates_stay_together(seed, kinds, copies):
+    draw = Random(seed)
+    bases = ["".join(draw.choices("abcdefghijklmnopqrst ", k=120)) for _ in range(kinds)]
+    texts = [f"{base} no. {number}" for base in bases for number in range(copies)]
+    labels = [draw.choice("ab") for _ in texts]
+    try:
+        splits = split_rows(labels, texts, seed=seed)
+    except DataError:
+        assert kinds < 30 or len(texts) < 60
+        return
+    side = {row: part for part, rows in enumerate((splits.train, splits.validation, splits.test)) for row in rows}
+    pairs = [(one, other) for one, other, _ in near_pairs(texts)]
+    assert len(pairs) >= kinds * (copies - 1)
+    assert all(side[one] == side[other] for one, other in pairs)

@@ -39,9 +39,7 @@ def check(
 
     check_json(json)
     say = progress_for(Console(stderr=True)).note
-    found = check_workflow(
-        file, data, model=model, max_length=max_length, doubts=not skip_doubts, seed=seed, say=say
-    )
+    found = check_workflow(file, data, model=model, max_length=max_length, doubts=not skip_doubts, seed=seed, say=say)
     if json is not None:
         write_json(json, found)
     Console().print(check_summary(found))

@@ -27,6 +27,10 @@ app = cyclopts.App(
 )
 # Given here as well, so that `huiyan --help` need not import the commands.
 COMMANDS = {
+    "check": (
+        "check:check",
+        "Look at labelled data before a model learns from it: lengths, duplicates, leaks, doubts.",
+    ),
     "train": ("train:train", "Turn a table of labelled text into a trained, evaluated and saved model."),
     "evaluate": ("evaluate:evaluate", "Measure a trained model on a table with known labels."),
     "predict": ("predict:predict", "Answer texts given on the command line, or every row of a table."),

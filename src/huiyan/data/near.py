@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from rensa import RMinHash
+from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType] (compiled, untyped)
 
 from huiyan.data.blocks import plain_text, text_key
 
@@ -77,13 +77,13 @@ def run_hashes(texts: Sequence[str]) -> tuple[Hashes, npt.NDArray[np.int64]]:
     Returns:
         Hashes, repeats included; and one more offset than there are texts.
     """
-    padding = "\0" * (RUN - 1)
+    padding = "\0" * RUN
     codes = np.frombuffer("".join(text + padding for text in texts).encode("utf-32-le", "surrogatepass"), np.uint32)
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     counts = np.maximum(lengths - (RUN - 1), 1)
     offsets = np.concatenate([[0], np.cumsum(counts)])
     # Where the runs of a text begin among all codes: its own place there, and the run's number.
-    starts = np.concatenate([[0], np.cumsum(lengths + RUN - 1)[:-1]])
+    starts = np.concatenate([[0], np.cumsum(lengths + RUN)[:-1]])
     places = np.repeat(starts - offsets[:-1], counts) + np.arange(offsets[-1])
     hashes = np.zeros(len(places), np.uint64)
     for number in range(RUN):

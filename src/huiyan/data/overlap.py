@@ -8,12 +8,12 @@ from huiyan.data.blocks import rows_together, text_key
 from huiyan.data.examples import Examples
 from huiyan.data.near import near_pairs
 
-SHOWN = 10
+SHOWN, SHOWN_CHARACTERS = 10, 300
 
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """Texts that are the same or nearly so: sources and labels of some, and the first text."""
+    """Texts that are the same or nearly so: sources and labels of some, and the beginning of the first text."""
 
     text: str
     sources: list[str]
@@ -102,7 +102,7 @@ class _Rows:
     def likeness(self, members: Sequence[int]) -> Likeness:
         shown = members[:SHOWN]
         return Likeness(
-            self.texts[members[0]],
+            self.texts[members[0]][:SHOWN_CHARACTERS],
             [self.sources[row] for row in shown],
             [self.labels[row] for row in shown],
             len(members),
@@ -139,7 +139,5 @@ def _leaks(
             shared = len(groups_of[name] & groups_of[earlier])
             if near[key] or shared:
                 shown = rows.largest(examples.get(key, []))
-                leaks.append(
-                    Leak(name, earlier, exact[key], near[key] - exact[key], len(parts[name]), shared, shown)
-                )
+                leaks.append(Leak(name, earlier, exact[key], near[key] - exact[key], len(parts[name]), shared, shown))
     return leaks

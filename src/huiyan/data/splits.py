@@ -72,8 +72,9 @@ def split_rows(
         if fraction > 0 and not rows[number]:
             raise DataError(
                 f"No row is left for the {SPLITS[number]} split: the {len(labels)} rows form only {len(blocks)} "
-                "groups of rows that must stay together.",
-                hint="Give that split a file of its own, or leave out --group.",
+                "sets of rows that must stay together, since their texts are the same or nearly so"
+                + (", or their groups." if groups is not None else "."),
+                hint="Give that split rows of its own" + (", or leave out --group." if groups is not None else "."),
             )
     return Splits(rows[_TRAIN], rows[_VALIDATION], rows[_TEST], _notes(class_names, bound, rows, fractions))
 

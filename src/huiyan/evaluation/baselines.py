@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -94,12 +94,14 @@ def out_of_fold(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class of fewer rows than folds is not in every fold
         parts = list(splitter.split(true, true, np.asarray(blocks)))
-    for known, held_out in parts:
+    for known_rows, held_out_rows in cast("list[tuple[IntArray, IntArray]]", parts):
+        known: list[int] = known_rows.tolist()
+        held_out: list[int] = held_out_rows.tolist()
         shares = np.bincount(true[known], minlength=n_classes) / max(1, len(known))
         baseline = _linear(
-            [texts[row] for row in known.tolist()],
+            [texts[row] for row in known],
             true[known],
-            [texts[row] for row in held_out.tolist()],
+            [texts[row] for row in held_out],
             shares,
             character_ngrams=character_ngrams,
             seed=seed,

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, the temperature that makes them, and what answering only when sure gives."""
+"""Whether probabilities mean what they say, the temperature that makes them, and what silence in doubt is worth."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,11 @@ _COLDEST, _HOTTEST = 0.05, 20.0
 def fit_temperature(labels: npt.ArrayLike, logits: npt.ArrayLike) -> float:
     """The temperature under which the labels are likeliest; it changes no answer, only how sure each one is.
 
-    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
+    A label counts for (n + 1) / (n + 2), the other classes share the rest: of a few rows that are all right it does not
+    follow that every answer is.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2; the rest that others share: Platt
+    1999, "Probabilistic Outputs for Support Vector Machines", section 2.2.
 
     Args:
         labels: ``n`` integers, columns of ``logits``.
@@ -31,10 +35,14 @@ def fit_temperature(labels: npt.ArrayLike, logits: npt.ArrayLike) -> float:
         ShapeError, DataError: as ``classification_scores``.
     """
     true, scores = checked(labels, logits)
-    rows = np.arange(len(true))
+    n_rows, n_classes = scores.shape
+    if n_classes == 1:
+        return 1.0
+    targets = np.full_like(scores, 1 / (n_rows + 2) / (n_classes - 1))
+    targets[np.arange(n_rows), true] = (n_rows + 1) / (n_rows + 2)
 
     def loss(log_temperature: float) -> float:
-        return -float(log_softmax(scores / np.exp(log_temperature), axis=1)[rows, true].mean())
+        return -float((targets * log_softmax(scores / np.exp(log_temperature), axis=1)).sum(axis=1).mean())
 
     # In the logarithm twice as hot and half as hot are as far away.
     found = minimize_scalar(loss, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded")
@@ -147,13 +155,35 @@ def abstention_threshold(
         ShapeError, DataError: as ``classification_scores``.
     """
     require(0 < accuracy < 1, "abstain_at", "above 0 and below 1", accuracy)
-    confidence, right = _by_confidence(labels, probabilities)
-    hits = np.cumsum(right)
-    counts = np.arange(1, len(confidence) + 1)
-    # Rows of one confidence are answered together or not at all.
-    whole = np.append(confidence[1:] < confidence[:-1], True)
-    reached = np.flatnonzero(whole & (hits >= accuracy * counts))
-    return _coverage(confidence, hits, int(reached[-1]) + 1, level) if len(reached) else None
+    return _threshold(*_by_confidence(labels, probabilities), wanted=accuracy, level=level)
+
+
+def precision_thresholds(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, precision: float, level: float = 0.95
+) -> list[Coverage | None]:
+    """For each class, the lowest confidence from which on rows given this class have it as often as wanted.
+
+    Args:
+        labels: ``n`` integers, columns of ``probabilities``; of rows that nothing else was fitted on.
+        probabilities: ``n c``.
+        precision: wanted among the rows given the class, above 0 and below 1.
+        level: of the intervals.
+    Returns:
+        One a class: coverage and accuracy are of the rows given this class. None where no threshold reaches that, and
+        where no row is given the class.
+    Raises:
+        ConfigError: ``precision`` is out of range.
+        ShapeError, DataError: as ``classification_scores``.
+    """
+    require(0 < precision < 1, "label_precision", "above 0 and below 1", precision)
+    true, scores = checked(labels, probabilities)
+    given = scores.argmax(axis=1)
+    return [
+        _threshold(*_by_confidence(true[given == one], scores[given == one]), wanted=precision, level=level)
+        if (given == one).any()
+        else None
+        for one in range(scores.shape[1])
+    ]
 
 
 def binomial_interval(hits: int, rows: int, level: float = 0.95) -> Interval:
@@ -170,6 +200,14 @@ def _by_confidence(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple
     confidence = scores.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
     return confidence[order], (scores.argmax(axis=1) == true)[order].astype(np.int64)
+
+
+def _threshold(confidence: FloatArray, right: IntArray, *, wanted: float, level: float) -> Coverage | None:
+    hits = np.cumsum(right)
+    # Rows of one confidence are answered together or not at all.
+    whole = np.append(confidence[1:] < confidence[:-1], True)
+    reached = np.flatnonzero(whole & (hits >= wanted * np.arange(1, len(confidence) + 1)))
+    return _coverage(confidence, hits, int(reached[-1]) + 1, level) if len(reached) else None
 
 
 def _coverage(confidence: FloatArray, hits: IntArray, answered: int, level: float = 0.95) -> Coverage:

@@ -43,7 +43,8 @@ def doubtful_labels(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> list
     usual = np.where(counts > 0, np.bincount(true, own, minlength=scores.shape[1]) / np.maximum(counts, 1), np.inf)
     likely = np.where(scores >= usual, scores, -1.0).argmax(axis=1)
     believed = scores[rows, likely] >= usual[likely]
-    doubted = np.flatnonzero(believed & (likely != true))
+    as_likely = (own >= usual[true]) & (own >= scores[rows, likely])
+    doubted = np.flatnonzero(believed & (likely != true) & ~as_likely)
     margins = own[doubted] - scores[doubted, likely[doubted]]
     return [
         Doubt(row, int(true[row]), int(likely[row]), float(own[row]), float(scores[row, likely[row]]))

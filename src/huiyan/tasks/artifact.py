@@ -28,6 +28,7 @@ from huiyan.models.weights import SINGLE_FILE
 from huiyan.tasks.classify import device_of, start_early_logits, start_logits
 from huiyan.tasks.manifest import MANIFEST, EarlyExit, Manifest
 from huiyan.tasks.precision import AnsweringPrecision, Checked, Int8Check, answering_precision
+from huiyan.tasks.profile import PROFILE, Profile
 from huiyan.text.tokenise import Tokenizer
 
 EXITS = "exits.safetensors"
@@ -47,6 +48,7 @@ class Artifact:
         exits: the heads of the layers before the last, in eval mode; None for a model without early exits.
         precision: that answers are computed in.
         calibration: what enters the model's products, for answers in int8; None where it is not known.
+        profile: what the rows it learned from were like; None where that was not kept.
     """
 
     model: SequenceClassifier
@@ -55,6 +57,7 @@ class Artifact:
     exits: Exits | None = None
     precision: AnsweringPrecision = "fp32"
     calibration: Calibration | None = None
+    profile: Profile | None = None
 
     @cached_property
     def fast(self) -> SequenceClassifier:
@@ -157,6 +160,10 @@ class Artifact:
             ) from error
         save_classifier(self.model, folder, class_names=self.manifest.classes)
         self.tokenizer.save(folder)
+        if self.profile is None:
+            (folder / PROFILE).unlink(missing_ok=True)
+        else:
+            write_json(folder / PROFILE, self.profile.to_dict())
         weights = sha256_of(folder / SINGLE_FILE)
         same = self.manifest.weights_sha256 in ("", weights)  # what was measured of other weights says nothing of these
         manifest = replace(
@@ -229,7 +236,7 @@ class Artifact:
         calibration = _read_calibration(folder, manifest, model, needed=found == "int8")
         if exits is not None:
             exits.to(device)
-        return cls(model.to(device).eval(), tokenizer, manifest, exits, found, calibration)
+        return cls(model.to(device).eval(), tokenizer, manifest, exits, found, calibration, Profile.read(folder))
 
 
 def check_vocabulary(tokenizer: Tokenizer, model: SequenceClassifier, where: str) -> None:

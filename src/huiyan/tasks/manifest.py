@@ -82,6 +82,8 @@ class Manifest(Config):
         require(self.label_kind in kinds, "label_kind", "one of " + ", ".join(kinds), self.label_kind)
         fits = isinstance(self.classes, tuple) and all(_names_a(self.label_kind, name) for name in self.classes)
         require(fits, "classes", f"{self.label_kind} labels", self.classes)
+        thresholds = self.decision.thresholds
+        require(len(thresholds) in (0, len(self.classes)), "thresholds", "one for each class", thresholds)
 
     @property
     def labels(self) -> list[str | int | bool]:

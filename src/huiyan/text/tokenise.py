@@ -98,7 +98,12 @@ class Tokenizer:
     @property
     def unknown_id(self) -> int | None:
         """The id that stands for what the vocabulary does not have; None where there is none."""
-        return self._id_of("unk_token")
+        found = self._id_of("unk_token")
+        if found is None:
+            # Folders that do not say it leave it to the model of the tokenizer.
+            token = getattr(self._backend.model, "unk_token", None)
+            found = self._backend.token_to_id(token) if isinstance(token, str) else None
+        return found
 
     def save(self, folder: Path) -> None:
         """Write what ``from_folder`` and ``transformers.AutoTokenizer`` read, with equal ids.

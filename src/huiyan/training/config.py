@@ -29,7 +29,8 @@ class TrainingConfig(Config):
         precision: auto, fp32, bf16 or fp16. auto is bf16 where the machine multiplies it natively.
         device: auto, cpu, cuda, cuda:N or mps.
         seed: Seed of the order, the dropout, the head and the splits.
-        checkpoint_minutes: How often the state for --resume is written, beside each validation.
+        checkpoint_minutes: How often the state for --resume is written; less often where it would take over 5 % of the
+            time.
     """
 
     epochs: int = 3

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from huiyan.core.devices import resolve_precision, wait_for
-from huiyan.core.errors import ConfigError, NonFiniteLossError
+from huiyan.core.errors import NonFiniteLossError
 from huiyan.core.files import write_json
 from huiyan.core.seeds import derive_seed
 from huiyan.training import checkpoints
@@ -300,15 +300,14 @@ class TrainingLoop:
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        checkpoints.write_checkpoint(
-            self.folder / LAST, tensors, {"state": state, "scaler": self.scaler.state_dict()}
-        )
+        checkpoints.write_checkpoint(self.folder / LAST, tensors, {"state": state, "scaler": self.scaler.state_dict()})
         for path in self.folder.glob("best-*.safetensors"):
             if path != best:
                 path.unlink()
         self._saved_at = time.monotonic()
-        self._saving_s = self._saved_at - began
-        self.state.saving_s += self._saving_s
+        took = self._saved_at - began
+        self._saving_s = max(self._saving_s, took)
+        self.state.saving_s += took
 
     def check_start(self) -> None:
         """Check that the run begun in the folder, if there is one, can go on with this configuration, data and machine.

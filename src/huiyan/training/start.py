@@ -25,7 +25,7 @@ class Start:
         device: kind of device: cpu, cuda, mps.
         threads: that a CPU computes with; sums are added in another order with another number of them.
         processor: its name.
-        torch: the version.
+        torch_version: torch's.
     """
 
     identity: dict[str, str]
@@ -34,7 +34,7 @@ class Start:
     device: str
     threads: int
     processor: str
-    torch: str
+    torch_version: str
 
     @classmethod
     def here(cls, device: torch.device, *, identity: dict[str, str], precision: str, total_steps: int) -> "Start":
@@ -46,7 +46,7 @@ class Start:
             device=device.type,
             threads=torch.get_num_threads(),
             processor=describe_machine(device)["processor"],
-            torch=torch.__version__,
+            torch_version=torch.__version__,
         )
 
     def write(self, folder: Path) -> None:
@@ -95,7 +95,7 @@ class Start:
                 hint=f"Set OMP_NUM_THREADS={self.threads} to --resume, {_OR_AGAIN}",
             )
         now = {"processor": describe_machine(device)["processor"], "torch": torch.__version__}
-        before = {"processor": self.processor, "torch": self.torch}
+        before = {"processor": self.processor, "torch": self.torch_version}
         return [
             f"the run was started with the {what} {before[what]}, and now has {now[what]}: the rest may differ in the "
             "last bits from what it would have been"

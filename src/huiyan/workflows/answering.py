@@ -50,6 +50,7 @@ class Answering:
         classes = self.artifact.manifest.classes if self.all_classes else ()
         return [
             f"{self.prefix}prediction",
+            *([f"{self.prefix}likeliest"] if self.artifact.manifest.decision.thresholds else []),
             f"{self.prefix}probability",
             *(f"{self.prefix}probability_{name}" for name in classes),
         ]
@@ -57,7 +58,8 @@ class Answering:
     def start(self, texts: Sequence[str], lanes: Lanes) -> Callable[[], list[dict[str, Any]]]:
         """Begin to answer; what comes back waits for the added columns of each text, in order.
 
-        Probabilities have six places.
+        Probabilities have six places. Where the model is not sure the prediction is None, and ``likeliest`` says what
+        it would have been.
         """
         logits = self.artifact.start_logits(texts, lanes, patience=self.patience)
         return lambda: self._answers(logits())
@@ -66,10 +68,15 @@ class Answering:
         manifest, columns = self.artifact.manifest, self.columns
         probabilities = manifest.decision.probabilities(logits)
         choices = manifest.decision.choose(probabilities).tolist()
+        sure = manifest.decision.is_sure(probabilities).tolist()
         answers: list[dict[str, Any]] = []
-        for row, choice in zip(probabilities.tolist(), choices, strict=True):
-            shown = [round(row[choice], 6)]
+        for row, choice, is_sure in zip(probabilities.tolist(), choices, sure, strict=True):
+            name = manifest.classes[choice]
+            shown: list[Any] = [name if is_sure else None]
+            if manifest.decision.thresholds:
+                shown.append(name)
+            shown.append(round(row[choice], 6))
             if self.all_classes:
                 shown += [round(value, 6) for value in row]
-            answers.append(dict(zip(columns, [manifest.classes[choice], *shown], strict=True)))
+            answers.append(dict(zip(columns, shown, strict=True)))
         return answers

@@ -2,15 +2,16 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from huiyan.data.examples import Examples
-from huiyan.data.overlap import overlap_of
+from huiyan.data.overlap import Overlap, overlap_of
 from huiyan.data.quality import check_usable
 from huiyan.data.rejected import RejectedRows
 from huiyan.data.sample import spread
@@ -18,17 +19,18 @@ from huiyan.data.suspicious import KINDS, suspicious_texts
 from huiyan.evaluation.baselines import out_of_fold
 from huiyan.evaluation.doubts import doubtful_labels
 from huiyan.tasks.classify import class_indices
+from huiyan.tasks.profile import histogram_edges
 from huiyan.text.scripts import mostly_han, script_shares
 from huiyan.text.tokenise import Tokenizer
+from huiyan.workflows import wording
 from huiyan.workflows.config import DataConfig
 from huiyan.workflows.models import fetch_model
-from huiyan.workflows.tables import read_file
+from huiyan.workflows.tables import joined, read_file
 
 SHOWN_DOUBTS = 50
 SHOWN_CHARACTERS = 300
 LOOKED_AT = 20_000
 """Texts in which scripts are counted, spread over all."""
-_HISTOGRAM = 20
 _IMBALANCED = 10
 _FEW_OF_A_CLASS = 10
 
@@ -54,8 +56,7 @@ def check(
         seed: of the cross-validation's folds.
         say: told, line by line, what is being done.
     Returns:
-        What JSON can hold: ``rows``, ``classes``, ``lengths``, ``overlap``, ``scripts``, ``suspicious``, ``doubts``
-        (None when not looked for) and ``findings``: what deserves attention, most serious first.
+        What JSON can hold: that of ``look_at``, and ``rows`` (read, rejected, why) and ``encodings``.
     Raises:
         DataError: a file or a column cannot be used, or too few rows can.
     """
@@ -63,30 +64,73 @@ def check(
         paths = {"train": file, "validation": data.validation, "test": data.test}
         parts = {name: read_file(path, data, rejected, say) for name, path in paths.items() if path is not None}
         remarks = check_usable(parts["train"], label_column=data.label)
-        read = sum(examples.rows_read for examples in parts.values())
         reasons = dict(rejected.reasons)
-    found = _describe(parts, rows={"read": read, "rejected": sum(reasons.values()), "reasons": reasons})
-    known = parts["train"]
-    say("counting tokens")
-    found["lengths"] = _lengths(parts, model, max_length)
+    tokenizer = Tokenizer.from_folder(fetch_model(model).folder)
     say("looking for duplicates")
     overlap = overlap_of(parts)
+    found = look_at(
+        parts,
+        overlap,
+        count_tokens=tokenizer.count_tokens,
+        max_length=max_length,
+        doubted=("train",) if doubts else (),
+        seed=seed,
+        say=say,
+    )
+    read = sum(examples.rows_read for examples in parts.values())
+    return {
+        "format": 1,
+        "rows": {"read": read, "used": sum(map(len, parts.values())), "rejected": sum(reasons.values())}
+        | {"reasons": reasons},
+        "encodings": {name: examples.encoding.name for name, examples in parts.items() if examples.encoding},
+        **found,
+        "tokens": {"model": model, **found["tokens"]},
+        "findings": remarks + found["findings"],
+    }
+
+
+def look_at(
+    parts: dict[str, Examples],
+    overlap: Overlap,
+    *,
+    count_tokens: Callable[[Sequence[str]], list[int]],
+    max_length: int,
+    doubted: Sequence[str],
+    seed: int,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Describe rows that have been read.
+
+    Args:
+        parts: rows by the name of their part, training first.
+        overlap: what ``overlap_of`` found in them.
+        count_tokens: how many tokens each text has.
+        max_length: tokens a text would be cut to.
+        doubted: the first parts, whose labels a linear model is cross-validated on; none leaves that out.
+        seed: of its folds.
+        say: told, line by line, what is being done.
+    Returns:
+        What JSON can hold: ``splits``, ``class_counts``, ``tokens``, ``overlap``, ``scripts``, ``suspicious``,
+        ``doubts`` (None when not looked for) and ``findings``: what deserves attention, most serious first.
+    """
+    say("counting tokens, looking for texts that are damaged")
+    found = _describe(parts)
+    found["tokens"] = _tokens(parts, count_tokens, max_length)
     found["overlap"] = {name: value for name, value in asdict(overlap).items() if name != "blocks"}
-    if doubts:
+    if doubted:
         say("cross-validating a linear model, to see which labels it doubts")
+        known = reduce(joined, (parts[name] for name in doubted))
         found["doubts"] = _doubts(known, overlap.blocks[: len(known)], seed)
-    found["findings"] = remarks + _findings(found)
+    found["findings"] = _findings(found)
     return found
 
 
-def _describe(parts: dict[str, Examples], *, rows: dict[str, Any]) -> dict[str, Any]:
+def _describe(parts: dict[str, Examples]) -> dict[str, Any]:
     everything = [text for examples in parts.values() for text in examples.texts]
     sources = [source for examples in parts.values() for source in examples.sources]
     return {
-        "format": 1,
-        "rows": {**rows, "used": len(everything), "parts": {name: len(examples) for name, examples in parts.items()}},
-        "encodings": {name: examples.encoding.name for name, examples in parts.items() if examples.encoding},
-        "classes": {name: dict(Counter(examples.labels).most_common()) for name, examples in parts.items()},
+        "splits": {name: len(examples) for name, examples in parts.items()},
+        "class_counts": {name: dict(Counter(examples.labels).most_common()) for name, examples in parts.items()},
         "scripts": script_shares(spread(everything, LOOKED_AT)),
         "suspicious": [
             {
@@ -101,14 +145,13 @@ def _describe(parts: dict[str, Examples], *, rows: dict[str, Any]) -> dict[str, 
     }
 
 
-def _lengths(parts: dict[str, Examples], model: str, max_length: int) -> dict[str, Any]:
-    tokenizer = Tokenizer.from_folder(fetch_model(model).folder)
-    counts = [np.array(tokenizer.count_tokens(examples.texts)) for examples in parts.values()]
-    lengths = np.concatenate(counts)
-    edges = np.unique(np.geomspace(lengths.min(), lengths.max() + 1, _HISTOGRAM + 1).round().astype(int))
+def _tokens(
+    parts: dict[str, Examples], count_tokens: Callable[[Sequence[str]], list[int]], max_length: int
+) -> dict[str, Any]:
+    lengths = np.concatenate([np.array(count_tokens(examples.texts)) for examples in parts.values()])
+    edges = histogram_edges(lengths)
     cut = lengths > max_length
     return {
-        "model": model,
         "max_length": max_length,
         "median": int(np.median(lengths)),
         "p95": int(np.percentile(lengths, 95)),
@@ -147,40 +190,31 @@ def _doubts(known: Examples, blocks: list[int], seed: int) -> dict[str, Any]:
 
 def _findings(found: dict[str, Any]) -> list[str]:
     """What deserves attention, in words with the next step, the most serious first."""
-    overlap, lengths, doubts = found["overlap"], found["lengths"], found["doubts"]
+    overlap, tokens, doubts = found["overlap"], found["tokens"], found["doubts"]
     said: list[str] = []
     for leak in overlap["leaks"]:
-        if leak["exact"] or leak["near"]:
-            said.append(
-                f"{leak['exact'] + leak['near']:,} of the {leak['rows']:,} {leak['part']} texts are among the "
-                f"{leak['of']} texts as well ({leak['near']:,} of them nearly): figures on them flatter the model. Take "
-                "them out of one of the two."
-            )
-        if leak["groups"]:
-            said.append(f"{leak['groups']:,} groups have rows in {leak['part']} and in {leak['of']}.")
+        said += wording.leak_sentences(leak)
     if overlap["conflicting_texts"]:
         said.append(
-            f"{overlap['conflicting_texts']:,} texts have several labels ({overlap['conflicting_rows']:,} rows): no "
-            "model can get all of them right. Decide on one label for each."
+            f"Texts with several labels: {overlap['conflicting_texts']:,} ({overlap['conflicting_rows']:,} rows). No "
+            "model can get all of them right; decide on one label for each."
         )
-    said += [f"{one['rows']:,} texts: {one['meaning']}." for one in found["suspicious"]]
-    if lengths["cut_rows"]:
+    said += [f"Texts that may be damaged: {one['rows']:,} ({one['meaning']})." for one in found["suspicious"]]
+    if tokens["cut_rows"]:
         said.append(
-            f"{lengths['cut_rows']:,} texts are longer than {lengths['max_length']} tokens and would be cut, "
-            f"{lengths['cut_share_of_tokens']:.1%} of all tokens. --max-length {_round_length(lengths['p95'])} would "
-            "keep 19 of 20 texts whole."
+            f"Texts longer than {tokens['max_length']} tokens, which are cut: {tokens['cut_rows']:,} "
+            f"({tokens['cut_share_of_tokens']:.1%} of all tokens)." + _enough(tokens)
         )
-    said += _of_classes(found["classes"]["train"])
-    repeated = overlap["exact"] + overlap["near"]
-    if repeated:
+    said += _of_classes(found["class_counts"]["train"])
+    if overlap["exact"] + overlap["near"]:
         said.append(
-            f"{repeated:,} rows repeat another one ({overlap['near']:,} of them nearly). Splits of our own keep them "
-            "together, so no harm is done beyond the time they take."
+            f"Rows that repeat another one: {overlap['exact']:,}, and {overlap['near']:,} nearly. Splits of our own "
+            "keep them together, so no harm is done beyond the time they take."
         )
     if doubts and doubts["rows"]:
         said.append(
-            f"The labels of {doubts['rows']:,} of {doubts['of']:,} rows are doubted by a model that did not see them. "
-            "Look at the first ones: a wrong label costs more than a missing row."
+            f"Labels that a model doubts which did not see them: {doubts['rows']:,} of {doubts['of']:,}. Look at the "
+            "first ones: a wrong label costs more than a missing row."
         )
     return said
 
@@ -196,9 +230,12 @@ def _of_classes(counts: dict[str, int]) -> list[str]:
     few = [label for label, count in counts.items() if count < _FEW_OF_A_CLASS]
     if few:
         shown = ", ".join(map(repr, few[:5])) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
-        said.append(f"{len(few)} labels have under {_FEW_OF_A_CLASS} rows, too few to learn or to test: {shown}.")
+        said.append(f"Labels with under {_FEW_OF_A_CLASS} rows, too few to learn or to test: {shown}.")
     return said
 
 
-def _round_length(tokens: int) -> int:
-    return -(-tokens // 32) * 32
+def _enough(tokens: dict[str, Any]) -> str:
+    """What to say where the usual text is cut, too."""
+    if tokens["p95"] <= tokens["max_length"]:
+        return ""
+    return f" --max-length {-(-tokens['p95'] // 32) * 32} would keep 19 of 20 texts whole, if the model has so many."

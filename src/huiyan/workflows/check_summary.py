@@ -19,9 +19,8 @@ _BAR = "▏▎▍▌▋▊▉█"
 def check_summary(found: Mapping[str, Any]) -> RenderableType:
     """Findings first, then what they rest on; every text is shown as it is, never as markup."""
     parts: list[RenderableType] = [_findings(found["findings"])]
-    parts += [_classes(found["classes"]), _lengths(found["lengths"])]
-    scripts = ", ".join(f"{name} {share:.0%}" for name, share in found["scripts"].items() if share >= 0.005)
-    parts.append(Text(f"scripts: {scripts or 'no letters'}"))
+    parts += [_classes(found["class_counts"]), _tokens(found["tokens"])]
+    parts.append(Text(f"scripts: {wording.scripts(found['scripts'])}"))
     overlap = found["overlap"]
     for title, groups in (
         ("one text, several labels", overlap["conflicts"]),
@@ -32,7 +31,7 @@ def check_summary(found: Mapping[str, Any]) -> RenderableType:
             parts.append(_alike(title, groups))
     for one in found["suspicious"]:
         rows = [(example["source"], example["text"]) for example in one["examples"][:MOST_EXAMPLES]]
-        parts.append(_table(f"{one['kind']} ({wording.count(one['rows'])} texts)", ("where", "text"), rows))
+        parts.append(_table(f"{one['kind']} ({wording.count(one['rows'])})", ("where", "text"), rows))
     doubts = found["doubts"]
     if doubts and doubts["examples"]:
         rows = [
@@ -67,16 +66,14 @@ def _classes(classes: Mapping[str, Mapping[str, int]]) -> RenderableType:
     return table
 
 
-def _lengths(lengths: Mapping[str, Any]) -> RenderableType:
+def _tokens(tokens: Mapping[str, Any]) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("tokens")
     table.add_column("rows", justify="right")
-    table.add_column(f"median {lengths['median']}, 95 % under {lengths['p95']}, longest {lengths['max']}")
-    edges, rows = lengths["histogram"]["edges"], lengths["histogram"]["rows"]
-    for low, high, count in zip(edges, edges[1:], rows, strict=True):
-        span = f"{low}–{high - 1}" if high - 1 > low else f"{low}"
-        cut = low > lengths["max_length"]
-        table.add_row(span, wording.count(count), Text(_bar(count / max(rows)), style="red" if cut else "cyan"))
+    table.add_column(f"median {tokens['median']}, 95 % under {tokens['p95']}, longest {tokens['max']}")
+    for bar in wording.length_bars(tokens):
+        style = "red" if bar["cut"] else "cyan"
+        table.add_row(bar["span"], wording.count(bar["rows"]), Text(_bar(bar["share"]), style=style))
     return table
 
 
@@ -87,9 +84,14 @@ def _bar(share: float, width: int = 24) -> str:
 
 def _alike(title: str, groups: Sequence[Mapping[str, Any]]) -> RenderableType:
     rows = [
-        (wording.count(group["rows"]), ", ".join(group["sources"][:3]), ", ".join(dict.fromkeys(group["labels"])), group["text"])
+        [
+            wording.count(group["rows"]),
+            ", ".join(group["sources"][:3]),
+            ", ".join(dict.fromkeys(group["labels"])),
+            group["text"],
+        ]
         for group in groups[:MOST_EXAMPLES]
-    ]  # fmt: skip
+    ]
     return _table(title, ("rows", "where", "labels", "text"), rows)
 
 

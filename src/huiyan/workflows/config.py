@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from huiyan.core.config import Config, require
+from huiyan.core.errors import ConfigError
 from huiyan.training.config import TrainingConfig
 
 
@@ -58,6 +59,28 @@ class ModelConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnswersConfig(Config):
+    """When a trained model says what it believes, and when that it is not sure.
+
+    Attributes:
+        abstain_at: Share of the answers that are to be right, such as 0.95; texts the model is less sure of get none.
+        label_precision: The same for each label by itself.
+    """
+
+    abstain_at: float | None = None
+    label_precision: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("abstain_at", "label_precision"):
+            value = getattr(self, name)
+            require(value is None or 0 < value < 1, name, "above 0 and below 1", value)
+        if self.abstain_at is not None and self.label_precision is not None:
+            raise ConfigError(
+                "--abstain-at and --label-precision both say when an answer is sure enough.", hint="Give one of them."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComputeConfig(Config):
     """How a trained model answers.
 
@@ -79,19 +102,30 @@ DEFAULT_COMPUTE = ComputeConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainRun(Config):
+class FitConfig(Config):
+    """All that can be chosen about a model, whatever it learns from.
+
+    Attributes:
+        model: Which encoder.
+        training: How to train.
+        answers: When to answer.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    answers: AnswersConfig = field(default_factory=AnswersConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRun(FitConfig):
     """One ``huiyan train``.
 
     Attributes:
         file: The table to learn from.
         out: The folder to write.
         data: Which columns and splits.
-        model: Which encoder.
-        training: How to train.
     """
 
     file: str
     out: str
     data: DataConfig
-    model: ModelConfig = field(default_factory=ModelConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)

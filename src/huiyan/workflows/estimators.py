@@ -18,7 +18,7 @@ from huiyan.tasks.artifact import Artifact, Patience
 from huiyan.tasks.manifest import MANIFEST
 from huiyan.training.config import TrainingConfig
 from huiyan.training.progress import Silent
-from huiyan.workflows.config import ModelConfig
+from huiyan.workflows.config import FitConfig, ModelConfig
 from huiyan.workflows.fit import fit_classifier
 from huiyan.workflows.models import fetch_model
 from huiyan.workflows.run_folder import RUN
@@ -101,8 +101,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             held_out,
             fetch_model(self.model),
             columns=(("text",), "label"),
-            model_config=model_config,
-            training=training,
+            options=FitConfig(model=model_config, training=training),
             reporter=Silent(),
         )
         manifest = dataclasses.replace(fitted.artifact.manifest, label_kind=label_kind)

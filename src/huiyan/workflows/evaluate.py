@@ -12,6 +12,7 @@ from huiyan.tasks.classify import class_indices
 from huiyan.workflows.answering import load_to_answer
 from huiyan.workflows.assess import figures_with_intervals
 from huiyan.workflows.config import DEFAULT_COMPUTE, ComputeConfig
+from huiyan.workflows.deciding import answered
 from huiyan.workflows.tables import SPLITS, with_known_labels
 
 
@@ -60,9 +61,10 @@ def evaluate(
     if seen:
         say(f"warning: the model was trained on {seen} of these {len(examples)} texts, so the figures flatter it")
     labels = class_indices(examples.labels, manifest.classes)
-    figures = figures_with_intervals(
-        labels, artifact.probabilities(examples.texts, patience=compute.patience), manifest.classes
-    )
+    probabilities = artifact.probabilities(examples.texts, patience=compute.patience)
+    figures = figures_with_intervals(labels, probabilities, manifest.classes)
+    if manifest.decision.thresholds:
+        figures["answered"] = answered(labels, probabilities, manifest.decision)
     return {
         "file": file,
         "classes": list(manifest.classes),

@@ -30,6 +30,29 @@ def learning_curves(history: Sequence[Mapping[str, Any]], *, metric: str, best_s
     return [chart for chart in charts if chart is not None]
 
 
+def calibration_charts(calibration: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The reliability diagram, before and after the temperature, and accuracy among the surest answers.
+
+    Args:
+        calibration: the report's.
+    Returns:
+        Charts with at least one line of two points, each as ``line_chart`` gives.
+    """
+
+    def of(measured: Mapping[str, Any]) -> list[tuple[float, float]]:
+        return [(one["confidence"], one["accuracy"]) for one in measured["bins"]]
+
+    before, after = of(calibration["before"]), of(calibration["after"])
+    least = min(x for x, _ in [*before, *after])
+    reliability = {"calibrated": after, "as trained": before, "perfect": [(least, least), (1.0, 1.0)]}
+    coverage = {"accuracy": [(one["coverage"], one["accuracy"]) for one in calibration["coverage"]]}
+    charts = [
+        line_chart("Share right against how sure the model is", reliability, unit="", over=""),
+        line_chart("Accuracy against the share of texts answered, the surest first", coverage, unit="", over=""),
+    ]
+    return [chart for chart in charts if chart is not None]
+
+
 def exit_chart(record: Mapping[str, Any]) -> dict[str, Any] | None:
     """Scores on the test rows against measured speed, a point for every patience; the chosen one is marked.
 
@@ -68,7 +91,7 @@ def line_chart(
     title: str,
     series: Mapping[str, Sequence[tuple[float, float | None]]],
     *,
-    mark: float,
+    mark: float | None = None,
     unit: str = " steps",
     over: str = " over the training steps",
 ) -> dict[str, Any] | None:
@@ -77,7 +100,7 @@ def line_chart(
     Args:
         title: of the chart.
         series: name → (x, y) points; points without y are left out.
-        mark: x of a vertical line.
+        mark: x of a vertical line; None for none.
         unit: what x counts, behind its last number.
         over: what follows the title where the chart is described, in words.
     """
@@ -117,7 +140,7 @@ def line_chart(
             }
             for name, points in lines.items()
         ],
-        "mark": across(mark) if x_ticks[0] <= mark <= x_ticks[-1] else None,
+        "mark": None if mark is None or not x_ticks[0] <= mark <= x_ticks[-1] else across(mark),
     }
 
 

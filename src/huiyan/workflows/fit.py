@@ -33,15 +33,20 @@ from huiyan.tasks.classify import (
 )
 from huiyan.tasks.manifest import EarlyExit, Manifest
 from huiyan.tasks.precision import CALIBRATING_ROWS, CHECKED_ROWS, check_precisions
+from huiyan.tasks.profile import Profile
+from huiyan.text.scripts import script_shares
 from huiyan.text.tokenise import Tokenizer
 from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingLoop, TrainingState, Validation
 from huiyan.training.progress import Reporter
-from huiyan.workflows.config import ModelConfig
+from huiyan.workflows.config import AnswersConfig, FitConfig, ModelConfig
+from huiyan.workflows.deciding import fit_decision
 from huiyan.workflows.early_exit import choose_patience, validation_curve
 
 CHECKPOINTS = "checkpoint"
 """The folder, in a run's folder, of the state for ``resume``."""
+PROFILED_TEXTS = 20_000
+"""Texts, spread over all, whose letters tell the scripts of the profile."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,7 @@ def fit_classifier(
     source: ModelSource,
     *,
     columns: tuple[tuple[str, ...], str],
-    model_config: ModelConfig,
-    training: TrainingConfig,
+    options: FitConfig,
     reporter: Reporter,
     out: Path | None = None,
     resume: bool = False,
@@ -81,8 +85,7 @@ def fit_classifier(
         validation: rows that pick the best checkpoint; never the test rows.
         source: the pretrained encoder.
         columns: names of the text columns and of the label column, for the manifest.
-        model_config: pooling, maximal length, early exits.
-        training: how to train.
+        options: about the model, the training and the answers.
         reporter: who is told.
         out: where the model is saved and, until it is, the state for ``resume``; None keeps neither.
         resume: go on from the last checkpoint, if there is one.
@@ -90,16 +93,19 @@ def fit_classifier(
     Raises:
         NonFiniteLossError: the loss became NaN; the best model so far, if there is one, is in ``out``.
     """
-    artifact = _untrained(train, source, columns, model_config, seed=training.seed)
+    training = options.training
+    artifact = _untrained(train, source, columns, options.model, seed=training.seed)
     device = pick_device(training.device)
     for part in (artifact.model, artifact.exits):
         if part is not None:
             part.to(device)
-    objective, judge = _objective(artifact, train, training), _validation(artifact, validation)
+    sequences = artifact.tokenizer.encode_batch(train.texts, max_length=artifact.manifest.max_length)
+    artifact = replace(artifact, profile=_profile(artifact, train, sequences, validation))
+    objective, judge = _objective(artifact, train, sequences, training), _validation(artifact, validation)
     identity = {
         "data": f"{artifact.manifest.data_fingerprint}/{fingerprint_of(validation)}",
         "model": f"{source.name}@{source.revision}",
-        "model options": repr(model_config.to_dict()),
+        "model options": repr(options.model.to_dict()),
     }
     folder = None if out is None else out / CHECKPOINTS
     loop = TrainingLoop(objective, judge, training, reporter=reporter, folder=folder, identity=identity)
@@ -120,6 +126,7 @@ def fit_classifier(
             own = EarlyExit(patience=choose_patience(curve))
             artifact = replace(artifact, manifest=replace(artifact.manifest, early_exit=own))
     artifact.model.eval()
+    artifact = _with_decision(artifact, validation, options.answers)
     if out is not None:
         artifact.save(out)  # first: nothing that comes may cost what was learned
     if not state.interrupted:
@@ -128,6 +135,12 @@ def fit_classifier(
         if out is not None:
             artifact.save(out)
     return Fitted(artifact, state, device, curve)
+
+
+def _with_decision(artifact: Artifact, validation: Examples, answers: AnswersConfig) -> Artifact:
+    labels = class_indices(validation.labels, artifact.manifest.classes)
+    decision = fit_decision(labels, artifact.logits(validation.texts), answers)
+    return replace(artifact, manifest=replace(artifact.manifest, decision=decision))
 
 
 def with_precision_checks(
@@ -178,13 +191,26 @@ def _untrained(
     return Artifact(model, tokenizer, manifest, exits)
 
 
-def _objective(artifact: Artifact, train: Examples, training: TrainingConfig) -> ClassificationObjective:
+def _profile(artifact: Artifact, train: Examples, sequences: Sequence[list[int]], validation: Examples) -> Profile:
+    return Profile.of(
+        sequences,
+        train.labels,
+        unknown_id=artifact.tokenizer.unknown_id,
+        scripts=script_shares(spread(train.texts, PROFILED_TEXTS)),
+        validation_rows=validation.sources,
+        fingerprint=artifact.manifest.data_fingerprint,
+    )
+
+
+def _objective(
+    artifact: Artifact, train: Examples, sequences: Sequence[list[int]], training: TrainingConfig
+) -> ClassificationObjective:
     classes = artifact.manifest.classes
     labels = class_indices(train.labels, classes).tolist()
     objective = ClassificationObjective if artifact.exits is None else EarlyExitObjective
     return objective(
         artifact.model if artifact.exits is None else artifact.exiting,
-        artifact.tokenizer.encode_batch(train.texts, max_length=artifact.manifest.max_length),
+        sequences,
         labels,
         train.sources,
         class_weights=balanced_weights(labels, len(classes)) if training.class_weights == "balanced" else None,

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from huiyan.workflows import wording
-from huiyan.workflows.figures import confusion_table, exit_chart, learning_curves, size_chart
+from huiyan.workflows.figures import calibration_charts, confusion_table, exit_chart, learning_curves, size_chart
 
 # Printable to JSON, but to YAML a line break or forbidden.
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -39,6 +39,10 @@ def render_page(report: Mapping[str, Any]) -> str:
             ),
             confusion=confusion_table(report["classes"], test["confusion"]),
             run=_flat(report["run"]),
+            certainty=calibration_charts(report["calibration"]),
+            answered=wording.answered_sentence(report["calibration"]),
+            scripts=wording.scripts(report["data"]["scripts"]),
+            lengths=wording.length_bars(report["data"]["tokens"]),
             exit_curve=_exit_curve(report.get("early_exit")),
         )
     )
@@ -67,6 +71,7 @@ def render_card(report: Mapping[str, Any], *, name: str) -> str:
             strongest=wording.strongest_baseline(report),
             base_model=model["source"] if is_hub else None,
             exit_curve=_exit_curve(report.get("early_exit")),
+            answered=wording.answered_sentence(report["calibration"]),
             worst=wording.worst_classes(report["test"]["per_class"]),
         )
     )

@@ -1,21 +1,19 @@
 """The three splits of a run, from one to three files, with everything that was set aside and why."""
 
 import shutil
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from huiyan.core.errors import DataError
-from huiyan.data.blocks import text_key
 from huiyan.data.examples import Examples, read_examples
+from huiyan.data.overlap import Overlap, overlap_of
 from huiyan.data.quality import check_usable
 from huiyan.data.rejected import RejectedRows
 from huiyan.data.splits import split_rows, text_sha256, write_splits
 from huiyan.data.tables import open_table
+from huiyan.workflows import wording
 from huiyan.workflows.config import DataConfig, TrainRun
 from huiyan.workflows.run_folder import REJECTED
 
@@ -37,12 +35,14 @@ class Tables:
         read: what was told about each file, by name.
         rejected: the rows set aside, in a temporary file until ``write`` puts it into the run's folder.
         warnings: what the reader of the report should know.
+        overlap: texts that the rows have twice.
     """
 
     splits: dict[str, Examples]
     read: dict[str, Examples]
     rejected: RejectedRows
     warnings: list[str]
+    overlap: Overlap
 
     @property
     def train(self) -> Examples:
@@ -77,9 +77,8 @@ class Tables:
         if self.rejected.path is not None and self.rejected.count:
             shutil.copyfile(self.rejected.path, out / REJECTED)
 
-    def describe(self, run: TrainRun, token_lengths: list[int], max_length: int) -> dict[str, Any]:
-        """The ``data`` part of the report."""
-        lengths = np.array(token_lengths)
+    def describe(self, run: TrainRun) -> dict[str, Any]:
+        """Where the rows came from, for the ``data`` part of the report."""
         return {
             "files": {"train": run.file, "validation": run.data.validation, "test": run.data.test},
             "text_columns": list(run.data.text),
@@ -92,15 +91,6 @@ class Tables:
             "rows_used": sum(len(examples) for examples in self.splits.values()),
             "rows_rejected": self.rejected.count,
             "rejected_reasons": dict(self.rejected.reasons),
-            "splits": {name: len(examples) for name, examples in self.splits.items()},
-            "class_counts": {name: dict(Counter(examples.labels)) for name, examples in self.splits.items()},
-            "tokens": {
-                "median": int(np.median(lengths)),
-                "p95": int(np.percentile(lengths, 95)),
-                "max": int(lengths.max()),
-                "cut_rows": int((lengths > max_length).sum()),
-                "max_length": max_length,
-            },
         }
 
 
@@ -136,20 +126,22 @@ def read_tables(file: str, data: DataConfig, *, seed: int, folder: Path, say: Ca
                         f"would get every one of them wrong, and they are not in the {name} figures."
                     )
     splits = _split(known, given, seed=seed, warnings=warnings)
-    warnings.extend(_leaks(splits))
     for name in ("validation", "test"):
         if len(splits[name]) == 0:
             raise DataError(
                 f"No {name} rows are left.",
                 hint=f"Give more rows for each label in {file}, or a file with --{name}.",
             )
+    overlap = overlap_of(splits)
+    for leak in overlap.leaks:
+        warnings += wording.leak_sentences(asdict(leak))
     if rejected.count:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in rejected.reasons.most_common())
         say(f"set aside {rejected.count} rows that cannot be used, listed in {REJECTED}: {reasons}")
     say(", ".join(f"{name} {len(examples):,} rows" for name, examples in splits.items()))
     for warning in warnings:
         say(f"warning: {warning}")
-    return Tables(splits, read, rejected, warnings)
+    return Tables(splits, read, rejected, warnings, overlap)
 
 
 def read_file(path: str, data: DataConfig, rejected: RejectedRows, say: Callable[[str], None]) -> Examples:
@@ -198,26 +190,6 @@ def _split(known: Examples, given: dict[str, Examples], *, seed: int, warnings: 
         "test": known.take(splits.test),
     }
     return own | given
-
-
-def _leaks(splits: dict[str, Examples]) -> list[str]:
-    """What given files share with the rows the model may learn from; our own splits share nothing."""
-    leaks: list[str] = []
-    known = [splits["train"]]
-    for name in ("validation", "test"):
-        texts = {text_key(text) for examples in known for text in examples.texts}
-        groups = {group for examples in known for group in examples.groups or ()}
-        seen = sum(text_key(text) in texts for text in splits[name].texts)
-        if seen:
-            leaks.append(
-                f"{seen} of the {len(splits[name])} {name} texts are among the rows learned from as well, so the "
-                f"{name} figures flatter the model."
-            )
-        shared = len(groups & set(splits[name].groups or ()))
-        if shared:
-            leaks.append(f"{shared} groups have rows in the {name} file and among the rows learned from.")
-        known.append(splits[name])
-    return leaks
 
 
 def _refuse_one_file_twice(file: str, data: DataConfig) -> None:

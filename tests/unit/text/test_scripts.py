@@ -1,6 +1,6 @@
 import pytest
 
-from huiyan.text.scripts import han_share, mostly_han
+from huiyan.text.scripts import han_share, mostly_han, script_of, script_shares
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,29 @@ def test_chinese_with_some_english_is_chinese() -> None:
     assert mostly_han(["iPhone 屏幕很好", "质量不错"])
     assert not mostly_han(["a good 手机 for the price"])
     assert not mostly_han([])
+
+
+def test_each_letter_counts_for_its_script() -> None:
+    shares = script_shares(["好 good", "хорошо", "１２ ＡＢ", "!?"])
+    assert shares == {"Cyrillic": 6 / 13, "Latin": 6 / 13, "Han": 1 / 13}
+    assert script_shares(["123 😀"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("letter", "script"),
+    [
+        ("é", "Latin"),
+        ("ß", "Latin"),
+        ("ﬁ", "Latin"),
+        ("𝐀", "Latin"),
+        ("𠀀", "Han"),
+        ("あ", "Hiragana"),
+        ("ー", "Katakana"),
+        ("한", "Hangul"),
+        ("ق", "Arabic"),
+        ("ह", "Devanagari"),
+        ("µ", "Greek"),
+    ],
+)
+def test_the_script_of_a_letter(letter: str, script: str) -> None:
+    assert script_of(letter) == script

@@ -295,7 +295,7 @@ def test_checkpoints_take_a_twentieth_of_the_time_at_most(tmp_path: Path, monkey
     toy.loss_sum = work  # pyright: ignore[reportAttributeAccessIssue] (a slower version of the same)
     state = loop_for(toy, tmp_path, epochs=60, checkpoint_minutes=1e-6).run()
     assert 3 < state.saving_s / 10 < 60  # several were written
-    assert state.saving_s <= 0.05 * now[0] + 20  # and the one at the very end
+    assert state.saving_s <= 0.05 * now[0] + 40  # the first with best weights, and the one at the very end
 
 
 def test_checkpoints_of_another_run_do_not_outlive_the_start_of_this_one(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_page_card_and_terminal_tell_of_it(exiting_run: Path, record: dict[str, 
     sentence = early_exit_sentence(record)
     for text in (page, card):
         assert sentence in text and f"{record['patience']} (chosen)" in text
-    assert page.count("<h2>Early exit</h2>") == 1 and page.count("<polyline") == 5
+    assert page.count("<h2>Early exit</h2>") == 1 and page.count("<polyline") >= 5
     report = json.loads((exiting_run / "report.json").read_text(encoding="utf-8"))
     shown = io.StringIO()
     Console(file=shown, width=500).print(terminal_summary(report))
@@ -262,8 +262,8 @@ def test_the_estimator_learns_chooses_and_keeps_its_exits(deep_model: Path, tmp_
         batch_tokens=128,
         precision="fp32",
         early_exit=True,
-    ).fit(texts, [1, 0] * 60)
-    asked = ["good great dress", "bad awful dress", "lovely", "shirt"]
+    ).fit(texts, [1, 0] * 60, validation=(texts[::7], ([1, 0] * 60)[::7]))
+    asked = ["the good dress 5", "the bad dress 5", "lovely", "shirt"]
     assert model.predict(asked, patience=1)[:2].tolist() == [1, 0]
     assert model.artifact_.manifest.early_exit is not None
     chosen = model.artifact_.manifest.early_exit.patience

@@ -15,7 +15,12 @@ from huiyan.training.config import TrainingConfig
 from huiyan.workflows import estimators
 from huiyan.workflows.config import ModelConfig
 
-TEXTS = [f"the {word} dress {number}" for number in range(40) for word in ("good", "bad", "lovely", "poor")]
+# The numbers keep them from being nearly the same.
+TEXTS = [
+    f"{number}{number} {word} {number} dress {number}"
+    for number in range(40)
+    for word in ("good", "bad", "lovely", "poor")
+]
 LABELS = ["up", "down"] * 80
 
 
@@ -114,7 +119,7 @@ def test_options_not_given_are_those_of_the_config(tiny_model: Path, no_training
     config = TrainingConfig(epochs=10, learning_rate=1e-3, batch_tokens=64, precision="fp32", seed=5, patience=1)
     with pytest.raises(TrainingBeginsError):
         huiyan.TextClassifier(str(tiny_model), config=config).fit(TEXTS, LABELS)
-    assert no_training["training"] == config
+    assert no_training["options"].training == config
 
 
 def test_options_given_replace_those_of_the_config(tiny_model: Path, no_training: dict[str, Any]) -> None:
@@ -122,15 +127,15 @@ def test_options_given_replace_those_of_the_config(tiny_model: Path, no_training
     config = TrainingConfig(epochs=10, precision="fp32", seed=5, patience=1)
     with pytest.raises(TrainingBeginsError):
         huiyan.TextClassifier(str(tiny_model), **given, max_length=9, config=config).fit(TEXTS, LABELS)
-    assert no_training["training"] == TrainingConfig(**given, patience=1)
-    assert no_training["model_config"] == ModelConfig(model=str(tiny_model), max_length=9)
+    assert no_training["options"].training == TrainingConfig(**given, patience=1)
+    assert no_training["options"].model == ModelConfig(model=str(tiny_model), max_length=9)
 
 
 def test_without_options_and_config_the_defaults_hold(tiny_model: Path, no_training: dict[str, Any]) -> None:
     with pytest.raises(TrainingBeginsError):
         huiyan.TextClassifier(str(tiny_model)).fit(TEXTS, LABELS)
-    assert no_training["training"] == TrainingConfig()
-    assert no_training["model_config"] == ModelConfig(model=str(tiny_model))
+    assert no_training["options"].training == TrainingConfig()
+    assert no_training["options"].model == ModelConfig(model=str(tiny_model))
 
 
 def test_the_seed_of_the_config_picks_the_validation_rows(

