@@ -1,11 +1,12 @@
 """Large tables and long texts: do memory and time grow as they must, and no faster? `docs/performance.md`.
 
-Run: python benchmarks/large_inputs.py [--only table read long] [--rows 50000] [--json FILE] [--resume]
+Run: python benchmarks/large_inputs.py [--only table read check long] [--rows 50000] [--json FILE] [--resume]
 
 - table: `huiyan predict --file` with a tiny model (2 × 128, weights from a seed), so that everything beside the model
   shows. Rows a second, the share of both cores' time that is used from the first answer on, and the resident memory at
   a tenth, half and the whole of the way. `--rows 1000000` is the published run; allow seven minutes.
 - read: reading and splitting a table of 1,000,000 labelled rows (`--read-rows`), as `huiyan train` does.
+- check: `huiyan check --skip-doubts` on the same table.
 - long: one text of 8,192 tokens and a hundred short ones (16 to 64 tokens), in one go, by a 6 × 384 encoder with 8,192
   positions: the time of the batch beside the sum of the times of its parts, and beside the FLOPs. What padding all of
   it to the longest would compute is counted, not run: 827,392 tokens.
@@ -42,6 +43,7 @@ from huiyan.tasks.classify import logits_of
 from huiyan.tasks.manifest import Manifest
 from huiyan.text.tokenise import Tokenizer
 from huiyan.workflows import predict as predict_module
+from huiyan.workflows.check import check
 from huiyan.workflows.config import DataConfig
 from huiyan.workflows.tables import read_tables
 
@@ -130,6 +132,19 @@ def read(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     }
 
 
+def look(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Look at a table before anything learns from it."""
+    write_table(work / "in.csv", arguments.read_rows)
+    began = time.perf_counter()
+    found = check(str(work / "in.csv"), DataConfig(text=("text",), label="label"), doubts=False)
+    return {
+        "rows": found["rows"]["used"],
+        "seconds": time.perf_counter() - began,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
+        "findings": found["findings"],
+    }
+
+
 def long(_arguments: argparse.Namespace, _work: Path) -> dict[str, Any]:
     """A long text among short ones costs what its tokens cost."""
     config = encoder(384, 6, LONG)
@@ -166,7 +181,7 @@ def flops_of(sequence: list[int]) -> float:
     return 6 * (2 * n * 12 * 384**2 + 4 * n**2 * 384)
 
 
-PARTS = {"table": table, "read": read, "long": long}
+PARTS = {"table": table, "read": read, "check": look, "long": long}
 
 
 def main() -> None:

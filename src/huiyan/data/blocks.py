@@ -1,23 +1,22 @@
 """Rows that belong together: of one group, or with texts that are the same or nearly so."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator
 
 
 def rows_together(
-    texts: Sequence[str], groups: Sequence[str] | None, alike: Iterable[tuple[int, int]] = ()
+    n_rows: int, *keys: Iterable[Hashable] | None, pairs: Iterable[tuple[int, int]] = ()
 ) -> list[list[int]]:
     """Blocks of rows that must stay on one side of a split, each ascending, in the order of their first rows.
 
-    Two rows are in one block when a chain of equal texts (but for case and whitespace), equal groups and pairs that are
-    alike connects them.
+    Two rows are in one block when a chain of equal keys and of pairs connects them.
 
     Args:
-        texts: one a row.
-        groups: one a row; None when there are none.
-        alike: pairs of rows that belong together for another reason.
+        n_rows: how many there are.
+        keys: of each kind of key one a row, such as groups; None for a kind that there is not.
+        pairs: of rows that belong together for another reason.
     """
-    parent = list(range(len(texts)))
+    parent = list(range(n_rows))
 
     def root(row: int) -> int:
         while parent[row] != row:
@@ -29,20 +28,21 @@ def rows_together(
         one, other = root(one), root(other)
         parent[max(one, other)] = min(one, other)
 
-    def connect_equal(keys: Iterable[object]) -> None:
-        first_row: dict[object, int] = {}
-        for row, key in enumerate(keys):
+    for one_kind in keys:
+        first_row: dict[Hashable, int] = {}
+        for row, key in enumerate(one_kind or ()):
             connect(first_row.setdefault(key, row), row)
-
-    connect_equal(map(text_key, texts))
-    if groups is not None:
-        connect_equal(groups)
-    for one, other in alike:
+    for one, other in pairs:
         connect(one, other)
     members: dict[int, list[int]] = {}
-    for row in range(len(texts)):
+    for row in range(n_rows):
         members.setdefault(root(row), []).append(row)
     return list(members.values())
+
+
+def keys_of(texts: Iterable[str]) -> Iterator[bytes]:
+    """The ``text_key`` of each text."""
+    return map(text_key, texts)
 
 
 def text_key(text: str) -> bytes:

@@ -46,7 +46,7 @@ class Overlap:
         conflicting_texts: how many such texts there are.
         conflicting_rows: and how many rows have them.
         leaks: what later parts share with earlier ones.
-        blocks: for each row, the number of its cluster: rows that are alike have the same.
+        first_alike: for each row that is alike to an earlier one, by source, the source of the first of them.
     """
 
     exact: int
@@ -56,7 +56,11 @@ class Overlap:
     conflicting_texts: int
     conflicting_rows: int
     leaks: list[Leak]
-    blocks: list[int]
+    first_alike: dict[str, str]
+
+    def keys_of(self, examples: Examples) -> list[str]:
+        """One a row, equal for rows that are alike."""
+        return [self.first_alike.get(source, source) for source in examples.sources]
 
 
 def overlap_of(parts: dict[str, Examples]) -> Overlap:
@@ -67,12 +71,7 @@ def overlap_of(parts: dict[str, Examples]) -> Overlap:
             earlier one. Numbers in what comes back count all their rows.
     """
     rows = _Rows(parts)
-    pairs = [(one, other) for one, other, _ in near_pairs(rows.texts)]
-    clusters = rows_together(rows.texts, None, pairs)
-    block_of = [0] * len(rows.texts)
-    for number, members in enumerate(clusters):
-        for row in members:
-            block_of[row] = number
+    clusters = rows_together(len(rows.texts), pairs=(pair[:2] for pair in near_pairs(rows.texts)))
     by_text: dict[bytes, list[int]] = {}
     for row, text in enumerate(rows.texts):
         by_text.setdefault(text_key(text), []).append(row)
@@ -86,7 +85,7 @@ def overlap_of(parts: dict[str, Examples]) -> Overlap:
         conflicting_texts=len(several),
         conflicting_rows=sum(map(len, several)),
         leaks=_leaks(parts, rows, by_text.values(), clusters),
-        blocks=block_of,
+        first_alike={rows.sources[row]: rows.sources[members[0]] for members in clusters for row in members[1:]},
     )
 
 

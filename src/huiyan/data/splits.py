@@ -14,7 +14,7 @@ from pathlib import Path
 
 from huiyan.core.errors import DataError
 from huiyan.core.files import atomic_text
-from huiyan.data.blocks import rows_together
+from huiyan.data.blocks import keys_of, rows_together
 from huiyan.data.near import near_pairs
 
 SPLITS = ("train", "validation", "test")
@@ -39,6 +39,7 @@ def split_rows(
     texts: Sequence[str],
     *,
     groups: Sequence[str] | None = None,
+    alike: Sequence[str] | None = None,
     seed: int,
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
 ) -> Splits:
@@ -52,13 +53,18 @@ def split_rows(
         labels: one a row.
         texts: one a row.
         groups: one a row; rows of equal group stay together.
+        alike: one a row, equal for rows whose texts are the same or nearly so, where that has been looked for already;
+            by default it is looked for.
         seed: of the random order.
         fractions: of train, validation and test, adding up to 1; a fraction of 0 gives an empty split.
     Raises:
         DataError: the blocks are too few or too large to fill a split that was asked for.
     """
     class_ids, class_names = _numbered(labels)
-    blocks = rows_together(texts, groups, ((one, other) for one, other, _ in near_pairs(texts)))
+    if alike is None:
+        blocks = rows_together(len(texts), keys_of(texts), groups, pairs=(pair[:2] for pair in near_pairs(texts)))
+    else:
+        blocks = rows_together(len(texts), alike, groups)
     # Sorting by random numbers, not shuffle(): only random() is promised to stay the same in later Pythons.
     generator = random.Random(seed)  # noqa: S311 - nothing secret hangs on it
     order = [(generator.random(), block) for block in blocks]

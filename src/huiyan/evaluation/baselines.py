@@ -70,7 +70,7 @@ def run_baselines(
 def out_of_fold(
     texts: Sequence[str],
     labels: npt.ArrayLike,
-    blocks: npt.ArrayLike,
+    blocks: Sequence[str],
     *,
     n_classes: int,
     character_ngrams: bool,
@@ -82,7 +82,7 @@ def out_of_fold(
     Args:
         texts: ``n`` texts.
         labels: ``n`` integers in ``range(n_classes)``.
-        blocks: ``n`` integers; rows of one block are in one fold.
+        blocks: ``n`` names; rows of one block are in one fold.
         n_classes: columns of the probabilities.
         character_ngrams: as for ``run_baselines``.
         folds: how many parts.

@@ -18,6 +18,7 @@ VOCABULARY_FILE = "vocab.txt"
 
 _ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token", "bos_token", "eos_token")
 _SANE_LENGTH = 1_000_000  # `transformers` writes 1e30 where a tokenizer knows no limit
+_COUNTED = 8192  # texts whose tokens are counted at a time
 
 
 class Tokenizer:
@@ -77,7 +78,9 @@ class Tokenizer:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of every text uncut, special tokens included."""
         special = len(self._before) + len(self._after)
-        return [len(encoding) + special for encoding in self._encode(texts)]
+        # An encoding holds far more than its length, so not those of all texts at once.
+        parts = (texts[start : start + _COUNTED] for start in range(0, len(texts), _COUNTED))
+        return [len(encoding) + special for part in parts for encoding in self._encode(part)]
 
     @property
     def vocab_size(self) -> int:

@@ -4,7 +4,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from huiyan.text.tokenise import Tokenizer
 from huiyan.workflows import wording
 from huiyan.workflows.config import DataConfig
 from huiyan.workflows.models import fetch_model
-from huiyan.workflows.tables import joined, read_file
+from huiyan.workflows.tables import read_file
 
 SHOWN_DOUBTS = 50
 SHOWN_CHARACTERS = 300
@@ -73,7 +72,7 @@ def check(
         overlap,
         count_tokens=tokenizer.count_tokens,
         max_length=max_length,
-        doubted=("train",) if doubts else (),
+        doubted=parts["train"] if doubts else None,
         seed=seed,
         say=say,
     )
@@ -95,7 +94,7 @@ def look_at(
     *,
     count_tokens: Callable[[Sequence[str]], list[int]],
     max_length: int,
-    doubted: Sequence[str],
+    doubted: Examples | None,
     seed: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -106,7 +105,7 @@ def look_at(
         overlap: what ``overlap_of`` found in them.
         count_tokens: how many tokens each text has.
         max_length: tokens a text would be cut to.
-        doubted: the first parts, whose labels a linear model is cross-validated on; none leaves that out.
+        doubted: rows whose labels a linear model is cross-validated on; None leaves that out.
         seed: of its folds.
         say: told, line by line, what is being done.
     Returns:
@@ -116,11 +115,10 @@ def look_at(
     say("counting tokens, looking for texts that are damaged")
     found = _describe(parts)
     found["tokens"] = _tokens(parts, count_tokens, max_length)
-    found["overlap"] = {name: value for name, value in asdict(overlap).items() if name != "blocks"}
-    if doubted:
+    found["overlap"] = {name: value for name, value in asdict(overlap).items() if name != "first_alike"}
+    if doubted is not None:
         say("cross-validating a linear model, to see which labels it doubts")
-        known = reduce(joined, (parts[name] for name in doubted))
-        found["doubts"] = _doubts(known, overlap.blocks[: len(known)], seed)
+        found["doubts"] = _doubts(doubted, overlap.keys_of(doubted), seed)
     found["findings"] = _findings(found)
     return found
 
@@ -163,7 +161,7 @@ def _tokens(
     }
 
 
-def _doubts(known: Examples, blocks: list[int], seed: int) -> dict[str, Any]:
+def _doubts(known: Examples, blocks: list[str], seed: int) -> dict[str, Any]:
     classes = sorted(set(known.labels))
     labels = class_indices(known.labels, classes)
     probabilities = out_of_fold(

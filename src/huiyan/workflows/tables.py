@@ -1,7 +1,7 @@
 """The three splits of a run, from one to three files, with everything that was set aside and why."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Tables:
         read: what was told about each file, by name.
         rejected: the rows set aside, in a temporary file until ``write`` puts it into the run's folder.
         warnings: what the reader of the report should know.
-        overlap: texts that the rows have twice.
+        overlap: texts that the files, as they were given, have twice.
     """
 
     splits: dict[str, Examples]
@@ -125,14 +125,15 @@ def read_tables(file: str, data: DataConfig, *, seed: int, folder: Path, say: Ca
                         f"{left_out} of {len(read[path])} {name} rows have a label that no training row has. The model "
                         f"would get every one of them wrong, and they are not in the {name} figures."
                     )
-    splits = _split(known, given, seed=seed, warnings=warnings)
+    # Looked for once, in the files as they are: what splits of our own must keep together, and what given files share.
+    overlap = overlap_of({"train": known} | given)
+    splits = _split(known, given, overlap.keys_of(known), seed=seed, warnings=warnings)
     for name in ("validation", "test"):
         if len(splits[name]) == 0:
             raise DataError(
                 f"No {name} rows are left.",
                 hint=f"Give more rows for each label in {file}, or a file with --{name}.",
             )
-    overlap = overlap_of(splits)
     for leak in overlap.leaks:
         warnings += wording.leak_sentences(asdict(leak))
     if rejected.count:
@@ -175,14 +176,16 @@ def with_known_labels(examples: Examples, known: set[str], rejected: RejectedRow
     return examples.take(kept)
 
 
-def _split(known: Examples, given: dict[str, Examples], *, seed: int, warnings: list[str]) -> dict[str, Examples]:
+def _split(
+    known: Examples, given: dict[str, Examples], alike: Sequence[str], *, seed: int, warnings: list[str]
+) -> dict[str, Examples]:
     if "validation" in given and "test" in given:
         return {"train": known, **given}
     if "validation" in given:
         fractions = TEST_ONLY
     else:
         fractions = VALIDATION_ONLY if "test" in given else OWN_SPLITS
-    splits = split_rows(known.labels, known.texts, groups=known.groups, seed=seed, fractions=fractions)
+    splits = split_rows(known.labels, known.texts, groups=known.groups, alike=alike, seed=seed, fractions=fractions)
     warnings.extend(splits.notes)
     own = {
         "train": known.take(splits.train),

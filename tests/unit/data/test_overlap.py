@@ -18,7 +18,7 @@ def different(n: int) -> list[tuple[str, str]]:
 def test_rows_with_nothing_in_common() -> None:
     found = overlap_of({"train": examples("t", different(5))})
     assert (found.exact, found.near, found.clusters, found.conflicts, found.leaks) == (0, 0, [], [], [])
-    assert len(set(found.blocks)) == 5
+    assert found.first_alike == {}
 
 
 def test_exact_and_near_are_counted_apart() -> None:
@@ -27,7 +27,8 @@ def test_exact_and_near_are_counted_apart() -> None:
     assert (found.exact, found.near) == (1, 1)
     (cluster,) = found.clusters
     assert cluster.rows == 3 and cluster.sources == ["t:2", "t:3", "t:4"] and cluster.text == LONG + "one"
-    assert len(set(found.blocks[:3])) == 1 and len(set(found.blocks)) == 4
+    assert found.first_alike == {"t:3": "t:2", "t:4": "t:2"}
+    assert found.keys_of(examples("t", rows)) == ["t:2", "t:2", "t:2", "t:5", "t:6", "t:7"]
 
 
 def test_one_text_with_two_labels() -> None:
