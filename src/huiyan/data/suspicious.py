@@ -26,22 +26,23 @@ _PATTERN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Suspicious:
-    """How many texts are suspicious in one way, and the first of them by row."""
+    """How many texts are suspicious in one way; of the first of them row, and place of the damage in the text."""
 
     kind: str
     count: int
-    rows: list[int]
+    places: list[tuple[int, int]]
 
 
 def suspicious_texts(texts: Sequence[str], *, examples: int = 5) -> list[Suspicious]:
     """What texts look damaged, the most frequent kind first; a text counts once for each kind."""
     counts: Counter[str] = Counter()
-    rows: dict[str, list[int]] = {kind: [] for kind in KINDS}
+    places: dict[str, list[tuple[int, int]]] = {kind: [] for kind in KINDS}
     for row, text in enumerate(texts):
         if _PATTERN.search(text) is None:
             continue
-        for kind in {match.lastgroup for match in _PATTERN.finditer(text) if match.lastgroup}:
+        first = {match.lastgroup: match.start() for match in reversed([*_PATTERN.finditer(text)]) if match.lastgroup}
+        for kind, place in first.items():
             counts[kind] += 1
-            if len(rows[kind]) < examples:
-                rows[kind].append(row)
-    return [Suspicious(kind, count, rows[kind]) for kind, count in counts.most_common()]
+            if len(places[kind]) < examples:
+                places[kind].append((row, place))
+    return [Suspicious(kind, count, places[kind]) for kind, count in counts.most_common()]

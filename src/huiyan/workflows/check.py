@@ -135,12 +135,17 @@ def _describe(parts: dict[str, Examples]) -> dict[str, Any]:
                 "kind": one.kind,
                 "meaning": KINDS[one.kind],
                 "rows": one.count,
-                "examples": [{"source": sources[row], "text": everything[row][:SHOWN_CHARACTERS]} for row in one.rows],
+                "examples": [{"source": sources[row], "text": _around(everything[row], at)} for row, at in one.places],
             }
             for one in suspicious_texts(everything)
         ],
         "doubts": None,
     }
+
+
+def _around(text: str, place: int) -> str:
+    start = max(0, place - 30)
+    return ("…" if start else "") + text[start : place + SHOWN_CHARACTERS - 30]
 
 
 def _tokens(

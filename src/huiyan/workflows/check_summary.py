@@ -1,6 +1,7 @@
 """What `huiyan check` found, as a terminal shows it."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from rich import box
@@ -12,7 +13,8 @@ from huiyan.workflows import wording
 
 MOST_CLASSES = 20
 MOST_EXAMPLES = 5
-TEXT_WIDTH = 70
+WHERE_WIDTH = 24
+LEAST_WIDTH = 6
 _BAR = "▏▎▍▌▋▊▉█"
 
 
@@ -30,12 +32,12 @@ def check_summary(found: Mapping[str, Any]) -> RenderableType:
         if groups:
             parts.append(_alike(title, groups))
     for one in found["suspicious"]:
-        rows = [(example["source"], example["text"]) for example in one["examples"][:MOST_EXAMPLES]]
+        rows = [(_where(example["source"]), example["text"]) for example in one["examples"][:MOST_EXAMPLES]]
         parts.append(_table(f"{one['kind']} ({wording.count(one['rows'])})", ("where", "text"), rows))
     doubts = found["doubts"]
     if doubts and doubts["examples"]:
         rows = [
-            (one["source"], one["label"], f"{one['likely']} ({one['probability_of_likely']:.2f})", one["text"])
+            (_where(one["source"]), one["label"], f"{one['likely']} ({one['probability_of_likely']:.2f})", one["text"])
             for one in doubts["examples"][: 2 * MOST_EXAMPLES]
         ]
         title = f"labels in doubt ({wording.count(doubts['rows'])} of {wording.count(doubts['of'])})"
@@ -86,7 +88,7 @@ def _alike(title: str, groups: Sequence[Mapping[str, Any]]) -> RenderableType:
     rows = [
         [
             wording.count(group["rows"]),
-            ", ".join(group["sources"][:3]),
+            ", ".join(map(_where, group["sources"][:2])),
             ", ".join(dict.fromkeys(group["labels"])),
             group["text"],
         ]
@@ -96,11 +98,25 @@ def _alike(title: str, groups: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """The last column has what the others leave of the width."""
     table = Table(
-        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left"
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=title,
+        title_justify="left",
+        expand=True,
     )
-    for column in columns:
-        table.add_column(column, overflow="ellipsis", max_width=TEXT_WIDTH, no_wrap=True)
+    for column in columns[:-1]:
+        table.add_column(column, overflow="ellipsis", min_width=min(LEAST_WIDTH, max(map(len, columns))), no_wrap=True)
+    table.add_column(columns[-1], overflow="ellipsis", no_wrap=True, ratio=1, min_width=LEAST_WIDTH)
     for row in rows:
         table.add_row(*(Text(wording.printable(cell)) for cell in row))
     return table
+
+
+def _where(source: str) -> str:
+    """File and line; of a long path its end says more than its beginning."""
+    name = PurePath(source).name
+    return name if len(name) <= WHERE_WIDTH else "…" + name[1 - WHERE_WIDTH :]

@@ -43,12 +43,19 @@ def test_ordinary_texts_are_left_alone(text: str) -> None:
 def test_damage_is_named(text: str, kind: str) -> None:
     found = suspicious_texts([*ORDINARY, text])
     assert kind in {one.kind for one in found}
-    assert all(one.rows == [len(ORDINARY)] for one in found)
+    assert all([row for row, _ in one.places] == [len(ORDINARY)] for one in found)
 
 
 def test_each_kind_is_counted_once_a_text_and_a_few_are_shown() -> None:
     found = suspicious_texts(["&amp;&amp;"] * 8 + ["a\x00\x01b"] * 2)
-    assert [(one.kind, one.count, one.rows) for one in found] == [
+    assert [(one.kind, one.count, [row for row, _ in one.places]) for one in found] == [
         ("entities", 8, [0, 1, 2, 3, 4]),
         ("control", 2, [8, 9]),
     ]
+
+
+def test_the_place_is_that_of_the_first_damage() -> None:
+    (entities, control) = sorted(
+        suspicious_texts(["fish &amp; chips &lt; \x00"]), key=lambda one: one.kind, reverse=True
+    )
+    assert (entities.places, control.places) == ([(0, 5)], [(0, 22)])
