@@ -9,11 +9,12 @@ from rich.console import Console
 from huiyan.cli.json_file import check_json
 from huiyan.core.files import write_json
 from huiyan.training.config import TrainingConfig
-from huiyan.workflows.config import AnswersConfig, DataConfig, ModelConfig, TrainRun
+from huiyan.workflows.config import AnswersConfig, DataConfig, ModelConfig, RepeatConfig, TrainRun
 
 DEFAULT_MODEL = ModelConfig()
 DEFAULT_TRAINING = TrainingConfig()
 DEFAULT_ANSWERS = AnswersConfig()
+DEFAULT_REPEATS = RepeatConfig()
 
 
 def train(
@@ -25,6 +26,7 @@ def train(
     model: Annotated[ModelConfig, Parameter(name="*", group="Model")] = DEFAULT_MODEL,
     training: Annotated[TrainingConfig, Parameter(name="*", group="Training")] = DEFAULT_TRAINING,
     answers: Annotated[AnswersConfig, Parameter(name="*", group="Answers")] = DEFAULT_ANSWERS,
+    repeats: Annotated[RepeatConfig, Parameter(name="*", group="Repeats")] = DEFAULT_REPEATS,
     resume: bool = False,
     overwrite: bool = False,
     json: Path | None = None,
@@ -38,6 +40,7 @@ def train(
         model: The pretrained encoder.
         training: How to train.
         answers: When to answer, and when to say that one is not sure.
+        repeats: How often to train.
         resume: Go on with the run in --out from its last checkpoint.
         overwrite: Replace the run in --out.
         json: Also write the report as JSON to this file.
@@ -47,7 +50,7 @@ def train(
     from huiyan.workflows.train import train as train_workflow
 
     check_json(json)
-    run = TrainRun(file=file, out=out, data=data, model=model, training=training, answers=answers)
+    run = TrainRun(file=file, out=out, data=data, model=model, training=training, answers=answers, repeats=repeats)
     reporter = progress_for(Console(stderr=True))
     report = train_workflow(run, reporter=reporter, resume=resume, overwrite=overwrite)
     if report is None:

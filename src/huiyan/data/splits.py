@@ -61,14 +61,7 @@ def split_rows(
         DataError: the blocks are too few or too large to fill a split that was asked for.
     """
     class_ids, class_names = _numbered(labels)
-    if alike is None:
-        blocks = rows_together(len(texts), keys_of(texts), groups, pairs=(pair[:2] for pair in near_pairs(texts)))
-    else:
-        blocks = rows_together(len(texts), alike, groups)
-    # Sorting by random numbers, not shuffle(): only random() is promised to stay the same in later Pythons.
-    generator = random.Random(seed)  # noqa: S311 - nothing secret hangs on it
-    order = [(generator.random(), block) for block in blocks]
-    blocks = [block for _, block in sorted(order, key=lambda pair: pair[0])]
+    blocks = _blocks(texts, groups, alike, seed)
     bound = _classes_for_training(class_ids, len(class_names), blocks)
     wanted = _wanted(class_ids, len(class_names), fractions, bound)
     split_of = _deal(class_ids, blocks, wanted, bound)
@@ -83,6 +76,63 @@ def split_rows(
                 hint="Give that split rows of its own" + (", or leave out --group." if groups is not None else "."),
             )
     return Splits(rows[_TRAIN], rows[_VALIDATION], rows[_TEST], _notes(class_names, bound, rows, fractions))
+
+
+def fold_rows(
+    labels: Sequence[str],
+    texts: Sequence[str],
+    *,
+    groups: Sequence[str] | None = None,
+    alike: Sequence[str] | None = None,
+    seed: int,
+    folds: int,
+) -> list[int]:
+    """The fold of every row: each class in every fold in about the same proportion, blocks kept together.
+
+    A class that is in one block only is in no fold, −1: a model that is to know it cannot be tested on it.
+
+    Args:
+        labels, texts, groups, alike: as for ``split_rows``.
+        seed: of the random order.
+        folds: how many.
+    Raises:
+        DataError: the blocks are too few to have one in each fold.
+    """
+    class_ids, class_names = _numbered(labels)
+    blocks = _blocks(texts, groups, alike, seed)
+    n_blocks = Counter(class_id for block in blocks for class_id in {class_ids[row] for row in block})
+    rows_in, total = [[0] * folds for _ in class_names], [0] * folds
+    fold_of = [-1] * len(labels)
+    for block in sorted(blocks, key=len, reverse=True):
+        counts = Counter(class_ids[row] for row in block)
+        if any(n_blocks[class_id] == 1 for class_id in counts):
+            continue
+        # Where the block's classes have fewest rows so far; of equals, the smallest fold.
+        fold = min(range(folds), key=lambda one: (sum(n * rows_in[c][one] for c, n in counts.items()), total[one]))
+        for row in block:
+            fold_of[row] = fold
+            rows_in[class_ids[row]][fold] += 1
+        total[fold] += len(block)
+    if min(total) == 0:
+        raise DataError(
+            f"{len(labels)} rows in {len(blocks)} sets that must stay together cannot fill {folds} folds.",
+            hint="Ask for fewer --folds.",
+        )
+    return fold_of
+
+
+def _blocks(
+    texts: Sequence[str], groups: Sequence[str] | None, alike: Sequence[str] | None, seed: int
+) -> list[list[int]]:
+    """Rows that must stay together, in random order."""
+    if alike is None:
+        blocks = rows_together(len(texts), keys_of(texts), groups, pairs=(pair[:2] for pair in near_pairs(texts)))
+    else:
+        blocks = rows_together(len(texts), alike, groups)
+    # Sorting by random numbers, not shuffle(): only random() is promised to stay the same in later Pythons.
+    generator = random.Random(seed)  # noqa: S311 - nothing secret hangs on it
+    order = [(generator.random(), block) for block in blocks]
+    return [block for _, block in sorted(order, key=lambda pair: pair[0])]
 
 
 def text_sha256(text: str) -> str:

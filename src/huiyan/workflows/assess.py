@@ -48,8 +48,7 @@ def figures_with_intervals(
 
 
 def compare_with_baselines(
-    known: Examples,
-    test: Examples,
+    pairs: Sequence[tuple[Examples, Examples]],
     probabilities: np.ndarray,
     classes: Sequence[str],
     *,
@@ -58,30 +57,33 @@ def compare_with_baselines(
     """Baselines on the same test rows, each with a paired test against the model.
 
     Args:
-        known: the rows the model could see, training and validation: a baseline has no use for the difference, and
-            giving it all of them makes it as strong as it can honestly be.
-        test: the test rows.
-        probabilities: the model's, `n c`.
+        pairs: the rows the model could see, training and validation (a baseline has no use for the difference, and
+            giving it all of them makes it as strong as it can honestly be), and the test rows; one pair a fold.
+        probabilities: the model's for the test rows of all pairs, `n c`.
         classes: class names, `c`.
         seed: of the baselines and the resampling.
     """
-    labels = class_indices(test.labels, classes)
-    baselines = run_baselines(
-        known.texts,
-        class_indices(known.labels, classes),
-        test.texts,
-        n_classes=len(classes),
-        character_ngrams=mostly_han(known.texts),
-        seed=seed,
-    )
+    labels = np.concatenate([class_indices(test.labels, classes) for _, test in pairs])
+    each = [
+        run_baselines(
+            known.texts,
+            class_indices(known.labels, classes),
+            test.texts,
+            n_classes=len(classes),
+            character_ngrams=mostly_han(known.texts),
+            seed=seed,
+        )
+        for known, test in pairs
+    ]
     described: list[dict[str, Any]] = []
-    for baseline in baselines:
-        compared = compare_paired(labels, probabilities, baseline.probabilities, name=baseline.name, seed=seed)
+    for parts in zip(*each, strict=True):
+        baseline, answered = parts[0], np.concatenate([part.probabilities for part in parts])
+        compared = compare_paired(labels, probabilities, answered, name=baseline.name, seed=seed)
         described.append(
             {
                 "name": baseline.name,
                 "description": baseline.description,
-                "metrics": figures_with_intervals(labels, baseline.probabilities, classes, seed=seed)["metrics"],
+                "metrics": figures_with_intervals(labels, answered, classes, seed=seed)["metrics"],
                 "comparison": {
                     "metric": compared.metric,
                     "difference": compared.difference,

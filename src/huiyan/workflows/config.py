@@ -7,6 +7,9 @@ from huiyan.core.config import Config, require
 from huiyan.core.errors import ConfigError
 from huiyan.training.config import TrainingConfig
 
+MOST_REPEATS = 100
+"""Trainings in one run, at most."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Config):
@@ -117,6 +120,28 @@ class FitConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RepeatConfig(Config):
+    """How often to train, to see how far luck goes.
+
+    Attributes:
+        seeds: Train so many times on the same rows, with the seeds that follow --seed; the model that is best on the
+            validation rows is kept, and the spread over all is reported.
+        folds: Test on every row of FILE: train so many times, each time without one fold of the rows, and once more on
+            all folds for the model that is kept. 0 is no such thing.
+    """
+
+    seeds: int = 1
+    folds: int = 0
+
+    def __post_init__(self) -> None:
+        require(1 <= self.seeds <= MOST_REPEATS, "seeds", f"between 1 and {MOST_REPEATS}", self.seeds)
+        fits = self.folds == 0 or 2 <= self.folds <= MOST_REPEATS
+        require(fits, "folds", f"between 2 and {MOST_REPEATS}", self.folds)
+        if self.seeds > 1 and self.folds:
+            raise ConfigError("--seeds and --folds are two ways to train several times.", hint="Give one of them.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainRun(FitConfig):
     """One ``huiyan train``.
 
@@ -124,8 +149,17 @@ class TrainRun(FitConfig):
         file: The table to learn from.
         out: The folder to write.
         data: Which columns and splits.
+        repeats: How often.
     """
 
     file: str
     out: str
     data: DataConfig
+    repeats: RepeatConfig = field(default_factory=RepeatConfig)
+
+    def __post_init__(self) -> None:
+        if self.repeats.folds and (self.data.test or self.data.validation):
+            raise ConfigError(
+                "--folds tests on every row of FILE, so --test and --validation have no place.",
+                hint="Leave them out, or leave out --folds.",
+            )

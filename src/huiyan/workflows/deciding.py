@@ -42,30 +42,36 @@ def thresholds_of(labels: np.ndarray, probabilities: np.ndarray, config: Answers
     return []
 
 
-def measure_decision(labels: np.ndarray, logits: np.ndarray, decision: Decision) -> dict[str, Any]:
+def measure_decision(
+    labels: np.ndarray, raw: np.ndarray, probabilities: np.ndarray, is_sure: np.ndarray, decision: Decision
+) -> dict[str, Any]:
     """The ``calibration`` part of the report, on rows that nothing was fitted on.
 
+    Args:
+        labels: class indices, `n`.
+        raw: probabilities before the temperature, `n c`.
+        probabilities: after it, `n c`.
+        is_sure: whether the answer is said, `n`.
+        decision: that of the model that is kept.
     Returns:
         ``temperature``; ``before`` and ``after`` it: ECE, Brier score, NLL and the reliability diagram; ``coverage``:
         accuracy among the surest answers; and, with thresholds, ``answered``.
     """
-    probabilities = decision.probabilities(logits)
     measured: dict[str, Any] = {
         "temperature": decision.temperature,
-        "before": asdict(calibration_of(labels, Decision().probabilities(logits))),
+        "before": asdict(calibration_of(labels, raw)),
         "after": asdict(calibration_of(labels, probabilities)),
         "coverage": [asdict(one) for one in coverage_curve(labels, probabilities)],
     }
     if decision.thresholds:
-        measured["answered"] = answered(labels, probabilities, decision)
+        measured["answered"] = answered(labels, probabilities, is_sure) | {"thresholds": list(decision.thresholds)}
     return measured
 
 
-def answered(labels: np.ndarray, probabilities: np.ndarray, decision: Decision) -> dict[str, Any]:
+def answered(labels: np.ndarray, probabilities: np.ndarray, is_sure: np.ndarray) -> dict[str, Any]:
     """How many rows get an answer, and how many of those answers are right, with the exact 95 % interval."""
-    sure = decision.is_sure(probabilities)
-    right = int((decision.choose(probabilities) == labels)[sure].sum())
-    rows = int(sure.sum())
+    right = int((probabilities.argmax(axis=1) == labels)[is_sure].sum())
+    rows = int(is_sure.sum())
     interval = binomial_interval(right, rows) if rows else None
     return {
         "rows": rows,
@@ -73,7 +79,6 @@ def answered(labels: np.ndarray, probabilities: np.ndarray, decision: Decision) 
         "accuracy": right / rows if rows else None,
         "low": None if interval is None else interval.low,
         "high": None if interval is None else interval.high,
-        "thresholds": list(decision.thresholds),
     }
 
 

@@ -64,7 +64,7 @@ def evaluate(
     probabilities = artifact.probabilities(examples.texts, patience=compute.patience)
     figures = figures_with_intervals(labels, probabilities, manifest.classes)
     if manifest.decision.thresholds:
-        figures["answered"] = answered(labels, probabilities, manifest.decision)
+        figures["answered"] = answered(labels, probabilities, manifest.decision.is_sure(probabilities))
     return {
         "file": file,
         "classes": list(manifest.classes),

@@ -39,6 +39,7 @@ def render_page(report: Mapping[str, Any]) -> str:
             ),
             confusion=confusion_table(report["classes"], test["confusion"]),
             run=_flat(report["run"]),
+            repeated=wording.repeated_sentences(report),
             certainty=calibration_charts(report["calibration"]),
             answered=wording.answered_sentence(report["calibration"]),
             scripts=wording.scripts(report["data"]["scripts"]),
@@ -72,6 +73,7 @@ def render_card(report: Mapping[str, Any], *, name: str) -> str:
             base_model=model["source"] if is_hub else None,
             exit_curve=_exit_curve(report.get("early_exit")),
             answered=wording.answered_sentence(report["calibration"]),
+            repeated=wording.repeated_sentences(report),
             worst=wording.worst_classes(report["test"]["per_class"]),
         )
     )

@@ -51,6 +51,7 @@ def terminal_summary(report: Mapping[str, Any]) -> RenderableType:
     return Group(
         Text(wording.result_sentence(report), style="bold"),
         *([Text(wording.printable(strongest["comparison"]["words"]))] if strongest else []),
+        *[Text(sentence) for sentence in wording.repeated_sentences(report)],
         *([Text(sentence)] if (sentence := wording.answered_sentence(report["calibration"])) else []),
         *([Text("Early exit: " + wording.early_exit_sentence(report["early_exit"]))] if "early_exit" in report else []),
         *_tables(report["test"], report["baselines"]),

@@ -94,7 +94,9 @@ class Tables:
         }
 
 
-def read_tables(file: str, data: DataConfig, *, seed: int, folder: Path, say: Callable[[str], None]) -> Tables:
+def read_tables(
+    file: str, data: DataConfig, *, seed: int, folder: Path, say: Callable[[str], None], tested: bool = True
+) -> Tables:
     """Read FILE and the files given for validation and test, and split what is not given.
 
     Args:
@@ -103,6 +105,7 @@ def read_tables(file: str, data: DataConfig, *, seed: int, folder: Path, say: Ca
         seed: of the split.
         folder: where the rejected rows are kept for the time being.
         say: told, line by line, what was found.
+        tested: whether to set test rows apart; without, ``test`` is not among the splits.
     Raises:
         DataError: a file or a column cannot be used, or too few rows can.
     """
@@ -127,8 +130,8 @@ def read_tables(file: str, data: DataConfig, *, seed: int, folder: Path, say: Ca
                     )
     # Looked for once, in the files as they are: what splits of our own must keep together, and what given files share.
     overlap = overlap_of({"train": known} | given)
-    splits = _split(known, given, overlap.keys_of(known), seed=seed, warnings=warnings)
-    for name in ("validation", "test"):
+    splits = _split(known, given, overlap.keys_of(known), seed=seed, warnings=warnings, tested=tested)
+    for name in splits:
         if len(splits[name]) == 0:
             raise DataError(
                 f"No {name} rows are left.",
@@ -177,20 +180,20 @@ def with_known_labels(examples: Examples, known: set[str], rejected: RejectedRow
 
 
 def _split(
-    known: Examples, given: dict[str, Examples], alike: Sequence[str], *, seed: int, warnings: list[str]
+    known: Examples, given: dict[str, Examples], alike: Sequence[str], *, seed: int, warnings: list[str], tested: bool
 ) -> dict[str, Examples]:
     if "validation" in given and "test" in given:
         return {"train": known, **given}
     if "validation" in given:
         fractions = TEST_ONLY
     else:
-        fractions = VALIDATION_ONLY if "test" in given else OWN_SPLITS
+        fractions = OWN_SPLITS if tested and "test" not in given else VALIDATION_ONLY
     splits = split_rows(known.labels, known.texts, groups=known.groups, alike=alike, seed=seed, fractions=fractions)
     warnings.extend(splits.notes)
     own = {
         "train": known.take(splits.train),
         "validation": known.take(splits.validation),
-        "test": known.take(splits.test),
+        **({"test": known.take(splits.test)} if tested else {}),
     }
     return own | given
 
@@ -217,6 +220,6 @@ def joined(first: Examples, second: Examples) -> Examples:
         first,
         texts=first.texts + second.texts,
         labels=first.labels + second.labels,
-        groups=None,
+        groups=None if first.groups is None or second.groups is None else first.groups + second.groups,
         sources=first.sources + second.sources,
     )

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import torch
 from huiyan.core.devices import peak_memory_bytes
 from huiyan.core.errors import DataError, NonFiniteLossError, OutputError
 from huiyan.core.files import write_json
+from huiyan.data.examples import Examples
 from huiyan.models.sources import ModelSource
 from huiyan.tasks.classify import class_indices
 from huiyan.text.scripts import mostly_han
+from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingState
 from huiyan.training.progress import Reporter, Silent, clock
 from huiyan.workflows import run_folder
@@ -29,6 +32,7 @@ from huiyan.workflows.early_exit import measure_early_exit, write_early_exit
 from huiyan.workflows.fit import CHECKPOINTS, Fitted, fingerprint_of, fit_classifier
 from huiyan.workflows.models import fetch_model
 from huiyan.workflows.provenance import describe_run
+from huiyan.workflows.repeats import PARTS, Outcome, StoppedError, train_folds, train_once, train_seeds
 from huiyan.workflows.report import write_report
 from huiyan.workflows.tables import Tables, joined, read_tables
 
@@ -66,7 +70,14 @@ def train(
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="huiyan-") as waiting:
         try:
-            tables = read_tables(run.file, run.data, seed=run.training.seed, folder=Path(waiting), say=say.note)
+            tables = read_tables(
+                run.file,
+                run.data,
+                seed=run.training.seed,
+                folder=Path(waiting),
+                say=say.note,
+                tested=not run.repeats.folds,
+            )
         except DataError:
             kept = run_folder.keep_rejected(Path(waiting) / run_folder.REJECTED, out)
             if kept:
@@ -96,38 +107,48 @@ def _train_in(
         tables.write(out)
         write("training")
 
-    try:
-        fitted = fit_classifier(
-            tables.train,
-            tables.validation,
+    def fit(train: Examples, validation: Examples, *, training: TrainingConfig, out: Path) -> Fitted:
+        return fit_classifier(
+            train,
+            validation,
             source,
             columns=(run.data.text, run.data.label),
-            options=run,
+            options=replace(run, training=training),
             reporter=say,
             out=out,
             resume=resume,
             on_start=on_start,
         )
+
+    try:
+        if run.repeats.folds:
+            outcome = train_folds(fit, run, tables, out, say.note)
+        elif run.repeats.seeds > 1:
+            outcome = train_seeds(fit, run, tables, out, say.note)
+        else:
+            outcome = train_once(fit, run, tables, out)
     except NonFiniteLossError as error:
         write("failed", error=str(error))
         raise
-    described |= describe_run(fitted.device)
-    if fitted.state.interrupted:
-        write("interrupted", step=fitted.state.step)
+    except StoppedError as stop:
+        write("interrupted", step=stop.fitted.state.step, **describe_run(stop.fitted.device))
         return None
+    fitted = outcome.fitted
+    described |= describe_run(fitted.device)
     trained = time.monotonic()
-    report = _report(run, tables, source, fitted, say)
+    report = _report(run, tables, source, outcome, say)
     if fitted.exit_curve is not None:
         say.note("early exit: measuring speed and accuracy of every patience on the test rows")
-        report["early_exit"] = measure_early_exit(fitted.artifact, tables.test, fitted.exit_curve)
+        report["early_exit"] = measure_early_exit(fitted.artifact, outcome.pairs[0][1], fitted.exit_curve)
         write_early_exit(out, report["early_exit"])
     now = time.monotonic()
-    timings = {"total": now - began, "training": fitted.state.seconds, "evaluation": now - trained}
+    timings = {"total": now - began, "training": outcome.seconds, "evaluation": now - trained}
     report["run"] = described | {"status": "finished", "timings_s": timings}
     write_report(out, report)
     write("finished", timings_s=timings)
     # The best weights are in the folder now; the state for --resume has served.
-    shutil.rmtree(out / CHECKPOINTS)
+    for part in (CHECKPOINTS, PARTS):
+        shutil.rmtree(out / part, ignore_errors=True)
     say.note(f"finished in {clock(now - began)}: {out}")
     return report
 
@@ -159,22 +180,17 @@ def _describe(run: TrainRun, tables: Tables) -> dict[str, Any]:
         "command": command_line(run),
         "config": run.to_dict(),
         "seed": run.training.seed,
-        "data_fingerprint": {
-            "train": fingerprint_of(tables.train),
-            "validation": fingerprint_of(tables.validation),
-            "test": fingerprint_of(tables.test),
-        },
+        "data_fingerprint": {name: fingerprint_of(examples) for name, examples in tables.splits.items()},
     }
 
 
-def _report(run: TrainRun, tables: Tables, source: ModelSource, fitted: Fitted, say: Reporter) -> dict[str, Any]:
+def _report(run: TrainRun, tables: Tables, source: ModelSource, outcome: Outcome, say: Reporter) -> dict[str, Any]:
     """Look at the test rows, this once, and gather what there is to tell."""
+    fitted, test, answers = outcome.fitted, outcome.test, outcome.answers
     classes, tokenizer = fitted.artifact.manifest.classes, fitted.artifact.tokenizer
-    say.note(f"evaluating once on {len(tables.test)} test rows, and training the baselines")
-    decision = fitted.artifact.manifest.decision
-    logits = fitted.artifact.logits(tables.test.texts)
-    probabilities = decision.probabilities(logits)
-    labels = class_indices(tables.test.labels, classes)
+    say.note(f"judging the answers to {len(test)} test rows, and training the baselines")
+    decision, probabilities = fitted.artifact.manifest.decision, answers.probabilities
+    labels = class_indices(test.labels, classes)
     warnings = training_warnings(probabilities, fitted.state.step)
     for warning in [*warnings, *abstention_warnings(decision, classes, run.answers)]:
         tables.warn(warning, say.note)
@@ -205,11 +221,10 @@ def _report(run: TrainRun, tables: Tables, source: ModelSource, fitted: Fitted, 
         },
         "training": _describe_training(run, fitted, fitted.state),
         "test": figures_with_intervals(labels, probabilities, classes, seed=run.training.seed),
-        "calibration": measure_decision(labels, logits, decision),
-        "baselines": compare_with_baselines(
-            joined(tables.train, tables.validation), tables.test, probabilities, classes, seed=run.training.seed
-        ),
-        "mistakes": hardest_mistakes(tables.test, probabilities, classes),
+        "calibration": measure_decision(labels, answers.raw, probabilities, answers.is_sure, decision),
+        "repeated": outcome.repeated,
+        "baselines": compare_with_baselines(outcome.pairs, probabilities, classes, seed=run.training.seed),
+        "mistakes": hardest_mistakes(test, probabilities, classes),
         "warnings": tables.warnings,
         "reproduce": command_line(run),
     }
@@ -235,7 +250,7 @@ def _describe_training(run: TrainRun, fitted: Fitted, state: TrainingState) -> d
 def command_line(run: TrainRun) -> str:
     """The command that does this run again: every option that is not at its default."""
     words = ["huiyan", "train", run.file]
-    for part in (run.data, run.model, run.training, run.answers):
+    for part in (run.data, run.model, run.training, run.answers, run.repeats):
         defaults = {name: field.default for name, field in type(part).__dataclass_fields__.items()}
         for name, value in part.to_dict().items():
             if value == defaults[name]:

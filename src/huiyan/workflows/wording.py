@@ -151,6 +151,29 @@ def leak_sentences(leak: Mapping[str, Any]) -> list[str]:
     return said
 
 
+def repeated_sentences(report: Mapping[str, Any]) -> list[str]:
+    """What several trainings say that one cannot, and which model is kept; nothing after one training."""
+    repeated = report.get("repeated")
+    if repeated is None:
+        return []
+    accuracy, n = repeated["spread"]["accuracy"], len(repeated["trainings"])
+    figures = (
+        f"{percent(accuracy['low'])} to {percent(accuracy['high'])}, {percent(accuracy['mean'])} on average, standard "
+        f"deviation {percent(accuracy['sd'])}"
+    )
+    if repeated["kind"] == "seeds":
+        said = (
+            f"Trained with {n} seeds, the accuracy on the test rows is {figures}. Kept is the model of seed "
+            f"{repeated['kept']}, the best on the validation rows."
+        )
+    else:
+        said = (
+            f"Every row was answered by a model that was not trained on it: {n} folds, with an accuracy of {figures}. "
+            "The model that is kept was trained once more, on all of them."
+        )
+    return [said]
+
+
 def answered_sentence(calibration: Mapping[str, Any]) -> str:
     """How many texts get an answer and how many of those are right, in one sentence; empty when all get one."""
     answered = calibration.get("answered")

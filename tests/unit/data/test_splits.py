@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from huiyan.core.errors import DataError
-from huiyan.data.splits import read_splits, split_rows, text_sha256, write_splits
+from huiyan.data.splits import fold_rows, read_splits, split_rows, text_sha256, write_splits
 
 LABELS = ["a"] * 500 + ["b"] * 303 + ["c"] * 37 + ["d"] * 3
 TEXTS = [f"text {n}" for n in range(len(LABELS))]
@@ -212,3 +212,20 @@ def test_a_broken_file_of_splits_is_an_error(tmp_path, content, message):
 def test_a_missing_file_of_splits_is_an_error(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_splits(tmp_path / "splits.jsonl")
+
+
+def test_folds_have_each_class_in_proportion_and_keep_blocks_together() -> None:
+    labels = ["a"] * 60 + ["b"] * 30 + ["c"]
+    groups = [str(row // 3) for row in range(90)] + ["alone"]
+    fold_of = fold_rows(labels, [str(row) for row in range(91)], groups=groups, seed=0, folds=5)
+    assert fold_of[-1] == -1  # a model that is to know it cannot be tested on it
+    assert Counter(fold_of[:60]) == dict.fromkeys(range(5), 12) and Counter(fold_of[60:90]) == dict.fromkeys(
+        range(5), 6
+    )
+    assert all(len(set(fold_of[row : row + 3])) == 1 for row in range(0, 90, 3))
+    assert fold_of != fold_rows(labels, [str(row) for row in range(91)], groups=groups, seed=1, folds=5)
+
+
+def test_too_few_blocks_for_the_folds_are_refused() -> None:
+    with pytest.raises(DataError, match="cannot fill 5 folds"):
+        fold_rows(["a", "b"] * 10, [str(row) for row in range(20)], groups=["x", "y"] * 10, seed=0, folds=5)

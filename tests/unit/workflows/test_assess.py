@@ -19,7 +19,7 @@ def chinese(n: int, *, start: int = 0) -> Examples:
 def test_chinese_gets_a_baseline_of_characters() -> None:
     test = chinese(40, start=1000)
     probabilities = np.tile([0.5, 0.5], (40, 1))
-    baselines = compare_with_baselines(chinese(80), test, probabilities, CLASSES)
+    baselines = compare_with_baselines([(chinese(80), test)], probabilities, CLASSES)
     tfidf = next(baseline for baseline in baselines if "TF-IDF" in baseline["name"])
     assert "character" in tfidf["description"]
     assert tfidf["metrics"]["accuracy"]["value"] == 1.0

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,10 +27,17 @@ def drawn(n: int, *, temperature: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
     return (probabilities.cumsum(1) < rng.random((n, 1))).sum(1).clip(max=2), logits * temperature
 
 
+def measured_on(labels: np.ndarray, logits: np.ndarray, decision: Decision) -> dict[str, Any]:
+    probabilities = decision.probabilities(logits)
+    return measure_decision(
+        labels, Decision().probabilities(logits), probabilities, decision.is_sure(probabilities), decision
+    )
+
+
 def test_a_model_that_is_too_sure_is_calibrated() -> None:
     decision = fit_decision(*drawn(4000), AnswersConfig())
     assert decision.temperature == pytest.approx(2.0, rel=0.1) and decision.thresholds == ()
-    measured = measure_decision(*drawn(4000), decision)
+    measured = measured_on(*drawn(4000), decision)
     assert measured["after"]["ece"] < 0.03 < measured["before"]["ece"]
     assert measured["coverage"][0]["coverage"] == 1.0 and "answered" not in measured
 
@@ -37,7 +45,7 @@ def test_a_model_that_is_too_sure_is_calibrated() -> None:
 def test_a_wanted_accuracy_holds_on_other_rows() -> None:
     decision = fit_decision(*drawn(4000), AnswersConfig(abstain_at=0.9))
     assert len(set(decision.thresholds)) == 1
-    answered = measure_decision(*drawn(4000), decision)["answered"]
+    answered = measured_on(*drawn(4000), decision)["answered"]
     assert answered["low"] < 0.9 < answered["high"] and 0.2 < answered["coverage"] < 0.9
 
 
@@ -61,7 +69,7 @@ def test_what_cannot_be_reached_is_never_said_and_warned_of() -> None:
     assert decision.thresholds == (None, None)
     (warning,) = abstention_warnings(decision, ["a", "b"], wish)
     assert "answers none" in warning
-    answered = measure_decision(labels, logits, decision)["answered"]
+    answered = measured_on(labels, logits, decision)["answered"]
     assert answered["rows"] == 0 and answered["accuracy"] is None
     wish = AnswersConfig(label_precision=0.95)
     (warning,) = abstention_warnings(fit_decision(labels, logits, wish), ["a", "b"], wish)
