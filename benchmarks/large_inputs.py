@@ -97,14 +97,19 @@ def table(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     Artifact(model.eval(), Tokenizer.from_folder(find_model("auto").folder), manifest).save(work / "model")
     write_table(work / "in.csv", arguments.rows)
     seen: list[tuple[int, float, float, float]] = []
-    finish = predict_module._finish_each  # noqa: SLF001 - where a chunk is done
+    finish = predict_module._finish_each  # noqa: SLF001 - where chunks are written
 
-    def watched(under_way: Any, answering: Any, write: Any, _tick: Any) -> int:
-        def tick(rows: int) -> None:
-            done = rows + (seen[-1][0] if seen else 0)
-            seen.append((done, time.perf_counter(), cpu_s(), resident_mb()))
+    def watched(under_way: Any, answering: Any, write: Any) -> int:
+        def told() -> Any:
+            for started in under_way:
+                if started.rows and seen_rows:
+                    seen.append((seen_rows[0], time.perf_counter(), cpu_s(), resident_mb()))
+                seen_rows[:] = [len(started.rows) + (seen_rows[0] if seen_rows else 0)]
+                yield started
+            seen.append((seen_rows[0], time.perf_counter(), cpu_s(), resident_mb()))
 
-        return finish(under_way, answering, write, tick)
+        seen_rows: list[int] = []
+        return finish(told(), answering, write)
 
     predict_module._finish_each = watched  # noqa: SLF001
     predict_module.predict_file(work / "model", str(work / "in.csv"), str(work / "out.csv"))

@@ -46,7 +46,10 @@ def predict(
     from huiyan.workflows.predict import predict_file, predict_texts
 
     if bool(texts) == (file is not None):
-        raise ConfigError("Give either texts or --file.", hint='For example: huiyan predict RUN "a text".')
+        raise ConfigError(
+            "Give either texts or --file.",
+            hint='For example: huiyan predict RUN "a text", or --file - for standard input.',
+        )
     if file is None:
         for option, given in (("--out", out), ("--encoding", encoding), ("--overwrite", overwrite)):
             if given:
@@ -82,6 +85,12 @@ def _print_answers(texts: Sequence[str], answers: Sequence[dict[str, Any]], *, j
     for name in ("text", *answers[0]):
         table.add_column(name, overflow="ellipsis" if name == "text" else "fold", max_width=60)
     for text, answer in zip(texts, answers, strict=True):
-        shown = (f"{value:.3f}" if isinstance(value, float) else str(value) for value in answer.values())
+        shown = map(_shown, answer.values())
         table.add_row(*(Text(printable(cell)) for cell in (text, *shown)))
     Console().print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not sure"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

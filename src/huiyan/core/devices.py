@@ -41,8 +41,8 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"The device {name!r} cannot be used here: {reason}", hint="Try auto or cpu.") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"The device {name!r} cannot be used here: {reason}.", hint="Try auto or cpu.") from error
     return device
 
 

@@ -7,15 +7,17 @@ from huiyan.core.errors import ColumnError, DataError, closest
 from huiyan.data.limits import MAX_COLUMNS
 
 
-def require_columns(available: Sequence[str], wanted: Sequence[str], *, option: str, file: str) -> None:
-    """Check that a table has the columns an option names.
+def require_columns(available: Sequence[str], wanted: Sequence[str], *, option: str | None, file: str) -> None:
+    """Check that a table has the columns that an option names; with None, those that a model was trained on.
 
     Raises:
         ColumnError: one is not there; the closest that is there is named.
     """
     for name in wanted:
         if name not in available:
-            raise ColumnError(f"{file} has no column {name!r} (option {option}).", hint=closest(name, available))
+            place = "standard input" if file == "-" else file
+            asked = "that the model was trained on" if option is None else f"(option {option})"
+            raise ColumnError(f"{place} has no column {name!r} {asked}.", hint=closest(name, available))
 
 
 def require_good_names(names: Sequence[str], *, file: str) -> list[str]:

@@ -69,6 +69,7 @@ def read_examples(
     group: str | None = None,
     encoding: str | None = None,
     rejected: RejectedRows | None = None,
+    of_model: bool = False,
 ) -> Examples:
     """Read the usable rows of a table; the others go to ``rejected`` with their reasons.
 
@@ -79,6 +80,7 @@ def read_examples(
         group: the column whose equal values belong together.
         encoding: of a text file; guessed when None.
         rejected: where unusable rows go; when None they are counted only.
+        of_model: the columns are those that a model was trained on, and no options; a missing one is said so.
     Raises:
         ColumnError: a column is not there, or the label is among the texts.
         DataError: as ``open_table``.
@@ -90,8 +92,10 @@ def read_examples(
         )
     rejected = rejected if rejected is not None else RejectedRows()
     with open_table(path, encoding=encoding) as table:
-        require_columns(table.columns, text, option="--text", file=str(path))
-        require_columns(table.columns, [label] if label is not None else [], option="--label", file=str(path))
+        require_columns(table.columns, text, option=None if of_model else "--text", file=str(path))
+        require_columns(
+            table.columns, [label] if label is not None else [], option=None if of_model else "--label", file=str(path)
+        )
         require_columns(table.columns, [group] if group is not None else [], option="--group", file=str(path))
         return _read(table, text, label, group, rejected)
 

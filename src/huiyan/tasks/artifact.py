@@ -91,19 +91,33 @@ class Artifact:
         """
         return ExitingClassifier(self.fast, self.exiting.exits)
 
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of texts, cut to what the model reads."""
+        return self.tokenizer.encode_batch(texts, max_length=self.manifest.max_length)
+
     def start_logits(
-        self, texts: Sequence[str], lanes: Lanes, *, patience: Patience = None
+        self,
+        sequences: Sequence[list[int]],
+        lanes: Lanes,
+        *,
+        patience: Patience = None,
+        on_rows: Callable[[int], None] | None = None,
     ) -> Callable[[], Float[np.ndarray, "n c"]]:
-        """Begin ``logits``: tokens are made now, and what comes back waits for the rest.
+        """Begin to compute the logits of what ``encode`` gave: what comes back waits for them.
+
+        Args:
+            sequences: token ids, `n` of them.
+            lanes: where batches are computed.
+            patience: as for ``logits``.
+            on_rows: told, from any thread, how many sequences more have been computed.
 
         Raises:
             ConfigError: a patience below 1, or any for a model without early exits or in int8.
         """
         chosen = self.patience_of(patience)
-        sequences = self.tokenizer.encode_batch(texts, max_length=self.manifest.max_length)
         if chosen is None:
-            return start_logits(self.fast, sequences, lanes)
-        wait = start_early_logits(self.answering_early, sequences, lanes, patience=chosen)
+            return start_logits(self.fast, sequences, lanes, on_rows=on_rows)
+        wait = start_early_logits(self.answering_early, sequences, lanes, patience=chosen, on_rows=on_rows)
         return lambda: wait()[0]
 
     def logits(self, texts: Sequence[str], *, patience: Patience = None) -> Float[np.ndarray, "n c"]:
@@ -113,7 +127,7 @@ class Artifact:
             ConfigError: a patience below 1, or any for a model without early exits or in int8.
         """
         with Lanes(device_of(self.model)) as lanes:
-            return self.start_logits(texts, lanes, patience=patience)()
+            return self.start_logits(self.encode(texts), lanes, patience=patience)()
 
     def probabilities(self, texts: Sequence[str], *, patience: Patience = None) -> Float[np.ndarray, "n c"]:
         """Probabilities of texts, `n c`, in the order of ``manifest.classes``; every row sums to 1.
@@ -164,6 +178,10 @@ class Artifact:
             (folder / PROFILE).unlink(missing_ok=True)
         else:
             write_json(folder / PROFILE, self.profile.to_dict())
+        self.save_checks(folder)
+
+    def save_checks(self, folder: Path) -> None:
+        """Write again what was measured of the weights that ``save`` has written there, and not the weights."""
         weights = sha256_of(folder / SINGLE_FILE)
         same = self.manifest.weights_sha256 in ("", weights)  # what was measured of other weights says nothing of these
         manifest = replace(

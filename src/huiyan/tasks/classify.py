@@ -17,6 +17,8 @@ from huiyan.models.early_exit import ExitingClassifier, depth_weights
 _FEWEST_TOKENS, _NUMBERS = 2048, 2048 * 384
 """Tokens computed at a time, and numbers in their rows: enough to keep a core at matrix products and Python out of its
 way, few enough to stay in its cache."""
+OnRows = Callable[[int], None]
+"""Told how many rows more have been computed."""
 _AS_LONG = 2304
 """Tokens in a text whose attention costs as much as its other products: six times the width, 384 of MiniLM."""
 
@@ -111,11 +113,16 @@ def logits_of(
 
 
 def start_logits(
-    model: SequenceClassifier, sequences: Sequence[list[int]], lanes: Lanes, *, batch_tokens: int | None = None
+    model: SequenceClassifier,
+    sequences: Sequence[list[int]],
+    lanes: Lanes,
+    *,
+    batch_tokens: int | None = None,
+    on_rows: OnRows | None = None,
 ) -> Callable[[], Float[np.ndarray, "n c"]]:
     """Begin ``logits_of``: what comes back waits for the logits, and something else can be done before."""
     logits = np.empty((len(sequences), model.config.n_classes), dtype=np.float32)
-    finish = _start(model, sequences, lanes, batch_tokens, lambda packed: (_array(model(packed)),), (logits,))
+    finish = _start(model, sequences, lanes, batch_tokens, lambda packed: (_array(model(packed)),), (logits,), on_rows)
 
     def wait() -> Float[np.ndarray, "n c"]:
         finish()
@@ -139,6 +146,7 @@ def start_early_logits(
     *,
     patience: int,
     batch_tokens: int | None = None,
+    on_rows: OnRows | None = None,
 ) -> Callable[[], tuple[Float[np.ndarray, "n c"], Int[np.ndarray, " n"]]]:
     """Begin ``early_logits_of``, as ``start_logits`` begins ``logits_of``."""
     logits = np.empty((len(sequences), model.classifier.config.n_classes), dtype=np.float32)
@@ -148,7 +156,7 @@ def start_early_logits(
         found, left_at = model.leave_early(packed, patience=patience)
         return _array(found), left_at.numpy()
 
-    finish = _start(model, sequences, lanes, batch_tokens, compute, (logits, depths))
+    finish = _start(model, sequences, lanes, batch_tokens, compute, (logits, depths), on_rows)
 
     def wait() -> tuple[Float[np.ndarray, "n c"], Int[np.ndarray, " n"]]:
         finish()
@@ -196,8 +204,12 @@ def _start(
     batch_tokens: int | None,
     compute: Callable[[Packed], tuple[np.ndarray, ...]],
     into: tuple[np.ndarray, ...],
+    on_rows: OnRows | None = None,
 ) -> Callable[[], None]:
-    """Begin to compute every batch; what comes back waits, and writes the arrays of each into its rows of ``into``."""
+    """Begin to compute every batch; what comes back waits, and writes the arrays of each into its rows of ``into``.
+
+    ``on_rows`` is told the number of rows of every batch that is done, from the thread that computed it.
+    """
     if model.training:  # looked at first: telling every module takes longer than it takes to answer a short text
         model.eval()
     device = device_of(model)
@@ -207,6 +219,8 @@ def _start(
             found = compute(Packed.from_lists([sequences[row] for row in batch], device))
         for whole, part in zip(into, found, strict=True):
             whole[batch] = part
+        if on_rows is not None:
+            on_rows(len(batch))
 
     batches = inference_batches(
         [len(sequence) for sequence in sequences],

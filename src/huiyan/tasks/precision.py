@@ -19,6 +19,8 @@ from huiyan.models.prepacked import can_multiply_int8
 from huiyan.tasks.classify import logits_of, packed_batches
 
 AnsweringPrecision = Precision | Literal["int8"]
+FEWEST_ROWS_BF16 = 50
+"""Rows below which ``auto`` stays in float32: the largest change of a few probabilities says little of others."""
 MOST_FLIPS_INT8 = 0.005
 """Share of labels that int8 may flip: it is only taken where somebody asked for it."""
 FEWEST_ROWS_INT8 = 200
@@ -45,8 +47,11 @@ class PrecisionCheck(Config):
 
     @property
     def holds(self) -> bool:
-        """Whether nobody would notice: no probability moves by more than 0.01, no more than 0.2 % of labels flip."""
-        return self.rows > 0 and self.largest_change <= 0.01 and self.flips <= 0.002
+        """Whether nobody would notice: no probability moves by more than 0.01, no more than 0.2 % of labels flip.
+
+        On fewer than 500 rows that is not one label.
+        """
+        return self.rows >= FEWEST_ROWS_BF16 and self.largest_change <= 0.01 and self.flips <= 0.002
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,6 +108,15 @@ class Tokenizer:
             found = self._backend.token_to_id(token) if isinstance(token, str) else None
         return found
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What tokenizer_config.json said, special_tokens_map.json included."""
+        return dict(self._settings)
+
+    def to_json(self) -> str:
+        """What tokenizer.json holds."""
+        return self._backend.to_str(pretty=False)
+
     def save(self, folder: Path) -> None:
         """Write what ``from_folder`` and ``transformers.AutoTokenizer`` read, with equal ids.
 
@@ -115,7 +124,7 @@ class Tokenizer:
             OutputError: the folder cannot be written.
         """
         with atomic_text(folder / TOKENIZER_FILE) as file:
-            file.write(self._backend.to_str(pretty=False))
+            file.write(self.to_json())
         special = self._special_tokens()
         settings = {
             # The general class reads tokenizer.json as it is. Family classes build a tokenizer of their own instead.

@@ -1,7 +1,7 @@
 """A trained model at work: how it is loaded to answer, and what it writes beside a text."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Answering:
     all_classes: bool
     prefix: str
     patience: Patience = None
+    _at_limit: list[int] = field(default_factory=lambda: [0])
 
     @property
     def columns(self) -> list[str]:
@@ -55,13 +56,22 @@ class Answering:
             *(f"{self.prefix}probability_{name}" for name in classes),
         ]
 
-    def start(self, texts: Sequence[str], lanes: Lanes) -> Callable[[], list[dict[str, Any]]]:
+    @property
+    def n_at_limit(self) -> int:
+        """How many texts had all the tokens that the model reads, or more."""
+        return self._at_limit[0]
+
+    def start(
+        self, texts: Sequence[str], lanes: Lanes, *, on_rows: Callable[[int], None] | None = None
+    ) -> Callable[[], list[dict[str, Any]]]:
         """Begin to answer; what comes back waits for the added columns of each text, in order.
 
         Probabilities have six places. Where the model is not sure the prediction is None, and ``likeliest`` says what
-        it would have been.
+        it would have been. ``on_rows`` is told, from any thread, how many texts more have been computed.
         """
-        logits = self.artifact.start_logits(texts, lanes, patience=self.patience)
+        sequences = self.artifact.encode(texts)
+        self._at_limit[0] += sum(len(sequence) >= self.artifact.manifest.max_length for sequence in sequences)
+        logits = self.artifact.start_logits(sequences, lanes, patience=self.patience, on_rows=on_rows)
         return lambda: self._answers(logits())
 
     def _answers(self, logits: Float[np.ndarray, "n c"]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from rich.console import Console
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
@@ -16,8 +17,9 @@ from huiyan.data.quality import check_usable
 from huiyan.data.splits import split_rows
 from huiyan.tasks.artifact import Artifact, Patience
 from huiyan.tasks.manifest import MANIFEST
+from huiyan.tasks.precision import answering_precision
 from huiyan.training.config import TrainingConfig
-from huiyan.training.progress import Silent
+from huiyan.training.progress import Silent, progress_for
 from huiyan.workflows.config import FitConfig, ModelConfig
 from huiyan.workflows.fit import fit_classifier
 from huiyan.workflows.models import fetch_model
@@ -38,11 +40,15 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         learning_rate: peak learning rate, per step.
         max_length: tokens a text is cut to, special tokens included; None is the default of ``ModelConfig``.
         batch_tokens: tokens in a batch.
-        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        precision: to train in: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         seed: of the order, the dropout, the head and the validation rows.
         config: all training options; None is ``TrainingConfig()``.
         early_exit: train a head after every layer, so that ``predict`` can be given a ``patience``; None is the
             default of ``ModelConfig``, which is not to.
+        verbose: tell on standard error how the training goes.
+
+    Answers are given in bfloat16 where the machine multiplies it natively and the training found that nothing that
+    matters changes, else in float32; ``load`` takes another ``precision``.
     """
 
     classes_: np.ndarray
@@ -59,6 +65,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         seed: int | None = None,
         config: TrainingConfig | None = None,
         early_exit: bool | None = None,
+        verbose: bool = False,
     ) -> None:
         self.model = model
         self.epochs = epochs
@@ -69,6 +76,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.seed = seed
         self.config = config
         self.early_exit = early_exit
+        self.verbose = verbose
 
     def fit(
         self, X: Sequence[str], y: Sequence[Any], *, validation: tuple[Sequence[str], Sequence[Any]] | None = None
@@ -102,10 +110,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             fetch_model(self.model),
             columns=(("text",), "label"),
             options=FitConfig(model=model_config, training=training),
-            reporter=Silent(),
+            reporter=progress_for(Console(stderr=True)) if self.verbose else Silent(),
         )
         manifest = dataclasses.replace(fitted.artifact.manifest, label_kind=label_kind)
-        self.artifact_ = dataclasses.replace(fitted.artifact, manifest=manifest)
+        precision = answering_precision("auto", fitted.device, bf16=manifest.bf16, int8=manifest.int8)
+        self.artifact_ = dataclasses.replace(fitted.artifact, manifest=manifest, precision=precision)
         self.classes_ = np.array(manifest.labels)
         return self
 
@@ -143,13 +152,14 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self._fitted().save(folder)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto", precision: str = "fp32") -> Self:
+    def load(cls, path: str | Path, *, device: str = "auto", precision: str = "auto") -> Self:
         """Read a folder that ``save`` or `huiyan train` wrote. Labels of `huiyan train` are strings.
 
         Args:
             path: the folder.
             device: where the model is to answer: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-            precision: to answer in: "fp32", "bf16", "fp16", "int8", or "auto" as `huiyan predict` takes it.
+            precision: to answer in, as for `huiyan predict`: "auto" is bf16 where the machine multiplies it natively
+                and the training found that nothing that matters changes; else "fp32", "bf16", "fp16" or "int8".
         Raises:
             ArtifactError: the folder is none of ours, damaged, or too new.
             ConfigError: the device is unknown or not on this machine, or the precision is not for it or the model.

@@ -48,7 +48,12 @@ def evaluate(
     _check_rejected(rejected, file)
     with RejectedRows(rejected) as aside:
         examples = read_examples(
-            file, text=manifest.text_columns, label=manifest.label_column, encoding=encoding, rejected=aside
+            file,
+            text=manifest.text_columns,
+            label=manifest.label_column,
+            encoding=encoding,
+            rejected=aside,
+            of_model=True,
         )
         examples = with_known_labels(examples, set(manifest.classes), aside, file)
     if aside.count:
@@ -60,6 +65,7 @@ def evaluate(
     seen = seen_in_training(run, examples.texts)
     if seen:
         say(f"warning: the model was trained on {seen} of these {len(examples)} texts, so the figures flatter it")
+    say(f"answering {len(examples):,} rows in {artifact.precision}")
     labels = class_indices(examples.labels, manifest.classes)
     probabilities = artifact.probabilities(examples.texts, patience=compute.patience)
     figures = figures_with_intervals(labels, probabilities, manifest.classes)

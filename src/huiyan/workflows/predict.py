@@ -6,13 +6,13 @@ import itertools
 import json
 import math
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from huiyan.core.errors import ConfigError, DataError, OutputError
 from huiyan.core.files import atomic_path
@@ -25,6 +25,7 @@ from huiyan.data.tables import Row, Table, open_table
 from huiyan.tasks.classify import device_of
 from huiyan.workflows.answering import Answering, load_to_answer
 from huiyan.workflows.config import DEFAULT_COMPUTE, ComputeConfig
+from huiyan.workflows.following import Follower, following
 
 CHUNK_ROWS = 1024
 """Rows answered at a time: enough to sort them by length, few enough to hold."""
@@ -107,25 +108,28 @@ def predict_file(
     """
     _check_out(out, file, overwrite=overwrite)
     artifact = load_to_answer(run, compute)
+    began = time.monotonic()
     answering = Answering(artifact, all_classes, prefix, compute.patience)
     with open_table(file, encoding=encoding) as table:
         # The columns of a live stream are those of its first row only, and in JSON lines a later one may have the text.
         if not (is_stream(file) and table.format.kind == "jsonl"):
-            require_columns(table.columns, artifact.manifest.text_columns, option="of the model", file=file)
+            require_columns(table.columns, artifact.manifest.text_columns, option=None, file=file)
         _require_free(table.columns, answering.columns, where=file)
         rejected_path = None if out == "-" else Path(out + ".rejected.jsonl")
         with RejectedRows() if rejected_path is None else _rejected_if_any(rejected_path) as rejected:
-            with _writer(out, [*table.columns, *answering.columns]) as write, _progress(table, console) as tick:
+            with _writer(out, [*table.columns, *answering.columns]) as write, following(table, console) as follower:
                 rows = _checked(table, answering.columns, out)
                 live = is_stream(file) and out == "-"
                 n_rows = 1 if live else CHUNK_ROWS
                 chunks = iter(lambda: list(itertools.islice(rows, n_rows)), [])
                 with Lanes(device_of(artifact.model)) as lanes:
-                    under_way = _start_each(chunks, answering, rejected, lanes)
-                    answered = _finish_each(_ahead(under_way, 0 if live else AHEAD), answering, write, tick)
+                    under_way = _start_each(chunks, answering, rejected, lanes, follower)
+                    answered = _finish_each(_ahead(under_way, 0 if live else AHEAD), answering, write)
             count, reasons = rejected.count, rejected.reasons
     if console is not None:
-        _summarise(console, out, answered, count, reasons, rejected_path)
+        _summarise(console, answering, out, answered, time.monotonic() - began)
+        if count:
+            _tell_rejected(console, count, reasons, rejected_path)
     if count and not answered:
         raise DataError(
             f"None of the {count} rows of {file} could be answered: {', '.join(reasons)}.",
@@ -168,13 +172,17 @@ class _Started(NamedTuple):
 
 
 def _start_each(
-    chunks: Iterable[list[Row]], answering: Answering, rejected: RejectedRows, lanes: Lanes
+    chunks: Iterable[list[Row]], answering: Answering, rejected: RejectedRows, lanes: Lanes, follower: Follower
 ) -> Iterator[_Started]:
     columns = answering.artifact.manifest.text_columns
     for chunk in chunks:
+        follower.read(chunk)
         texts = [_text(row, columns, rejected) for row in chunk]
         usable = [text for text in texts if text]
-        yield _Started(chunk, [bool(text) for text in texts], answering.start(usable, lanes) if usable else list)
+        follower.answered(len(chunk) - len(usable))
+        wait = answering.start(usable, lanes, on_rows=follower.answered) if usable else list
+        yield _Started(chunk, [bool(text) for text in texts], wait)
+    follower.all_read()
 
 
 def _ahead(items: Iterable[T], count: int) -> Iterator[T]:
@@ -191,12 +199,7 @@ def _ahead(items: Iterable[T], count: int) -> Iterator[T]:
     yield from waiting
 
 
-def _finish_each(
-    under_way: Iterable[_Started],
-    answering: Answering,
-    write: Callable[[dict[str, Any]], None],
-    tick: Callable[[int], None],
-) -> int:
+def _finish_each(under_way: Iterable[_Started], answering: Answering, write: Callable[[dict[str, Any]], None]) -> int:
     nothing = dict.fromkeys(answering.columns)
     answered = 0
     for rows, usable, wait in under_way:
@@ -204,7 +207,6 @@ def _finish_each(
         for row, has_text in zip(rows, usable, strict=True):
             write(row.values | (next(answers) if has_text else nothing))
         answered += sum(usable)
-        tick(len(rows))
     return answered
 
 
@@ -296,37 +298,21 @@ def _rejected_if_any(path: Path) -> Iterator[RejectedRows]:
             path.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _progress(table: Table, console: Console | None) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, by bytes where their number is known; nothing in a log."""
-    if console is None or not console.is_terminal:
-        yield lambda _: None
-        return
-    columns = (
-        TextColumn("predicting"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rows]:,} rows"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("predicting", total=table.bytes_total, rows=0)
-        done = 0
-
-        def tick(rows: int) -> None:
-            nonlocal done
-            done += rows
-            bar.update(task, completed=table.bytes_read or 0, rows=done)
-
-        yield tick
-
-
-def _summarise(
-    console: Console, out: str, answered: int, rejected: int, reasons: dict[str, int], path: Path | None
-) -> None:
+def _summarise(console: Console, answering: Answering, out: str, answered: int, seconds: float) -> None:
     place = "standard output" if out == "-" else out
-    console.print(f"answered {answered:,} rows: {place}", highlight=False, markup=False, soft_wrap=True)
-    if rejected:
-        why = ", ".join(f"{reason} ({count})" for reason, count in reasons.items())
-        listed = "" if path is None else f", listed in {path}"
-        console.print(f"{rejected:,} rows have no answer{listed}: {why}", highlight=False, markup=False, soft_wrap=True)
+    rate = f"{answered / max(seconds, 1e-9):,.0f} a second, {answering.artifact.precision}"
+    console.print(f"answered {answered:,} rows ({rate}): {place}", highlight=False, markup=False, soft_wrap=True)
+    if answering.n_at_limit:
+        console.print(
+            f"{answering.n_at_limit:,} texts fill the {answering.artifact.manifest.max_length} tokens the model reads; "
+            "what comes after them was not read",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _tell_rejected(console: Console, rejected: int, reasons: dict[str, int], path: Path | None) -> None:
+    why = ", ".join(f"{reason} ({count})" for reason, count in reasons.items())
+    listed = "" if path is None else f", listed in {path}"
+    console.print(f"rows without an answer: {rejected:,}{listed}: {why}", highlight=False, markup=False, soft_wrap=True)

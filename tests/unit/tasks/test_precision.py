@@ -37,6 +37,7 @@ def checked(artifact: Artifact, texts: list[str] = TEXTS) -> Checked:
         (replace(GOOD, largest_change=0.0101), False),
         (replace(GOOD, flips=0.0021), False),
         (replace(GOOD, rows=0), False),
+        (replace(GOOD, rows=49, flips=0.0), False),
     ],
 )
 @pytest.mark.parametrize("native", [True, False])

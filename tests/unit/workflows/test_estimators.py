@@ -172,7 +172,7 @@ def test_it_clones_as_scikit_learn_wants(tiny_model: Path) -> None:
     copy = sklearn.base.clone(original)
     assert copy is not original and copy.get_params() == original.get_params()
     bare = sklearn.base.clone(huiyan.TextClassifier())
-    assert {name for name, value in bare.get_params().items() if value is not None} == {"model"}
+    assert {name for name, value in bare.get_params().items() if value is not None} == {"model", "verbose"}
 
 
 def test_it_must_be_fitted_first(tmp_path: Path) -> None:

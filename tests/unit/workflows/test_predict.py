@@ -190,4 +190,12 @@ def test_a_bar_counts_the_rows_on_a_terminal_only(
     predict_file(tiny_run, str(file), str(tmp_path / "out.csv"), console=console)
     assert ("predicting" in shown.getvalue()) is is_terminal
     assert ("100%" in shown.getvalue() and " 1,500 rows" in shown.getvalue().partition("answered")[0]) is is_terminal
-    assert "answered 1,500 rows" in shown.getvalue()
+    assert "answered 1,500 rows (" in shown.getvalue() and " a second, fp32)" in shown.getvalue()
+
+
+def test_texts_that_fill_what_the_model_reads_are_counted(tiny_run: Path, tmp_path: Path) -> None:
+    rows = ["review", "good dress", "good " * 47, "good " * 60]  # 48 tokens are read, two of them special
+    (tmp_path / "in.csv").write_text("\n".join(rows), encoding="utf-8")
+    shown = io.StringIO()
+    predict_file(tiny_run, str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), console=Console(file=shown, width=200))
+    assert "2 texts fill the 48 tokens the model reads" in shown.getvalue()
