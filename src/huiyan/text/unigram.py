@@ -47,9 +47,9 @@ def character_map(replaced: Mapping[str, str]) -> bytes:
     """What single characters become, as `normalizers.Precompiled` reads it: SentencePiece's compiled character map.
 
     That is the size of a double array in bytes, the array (each unit 32 bits, little-endian), and the replacements,
-    each ended by a zero byte. The array is a trie over the UTF-8 bytes of the characters: from the node at ``i`` byte ``c``
-    leads to ``i ^ offset(i) ^ c``, whose label is ``c``; a node with the leaf bit has, at ``i ^ offset(i)``, where its
-    replacement begins.
+    each ended by a zero byte. The array is a trie over the UTF-8 bytes of the characters: from the node at ``i`` byte
+    ``c`` leads to ``i ^ offset(i) ^ c``, whose label is ``c``; a node with the leaf bit has, at ``i ^ offset(i)``, the
+    place where its replacement begins.
 
     Source: Yata, darts-clone; Kudo and Richardson 2018, "SentencePiece", section 3.3.
 

@@ -18,9 +18,8 @@ STATE = "state.json"
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """A copy, on the CPU, of every parameter and buffer of a model by name, each shared tensor once."""
-    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in named.items()}
+    """A copy, on the CPU, of every parameter that is trained and every buffer by name, each shared tensor once."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in _changing(model).items()}
 
 
 def set_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -29,13 +28,18 @@ def set_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     Raises:
         ArtifactError: the names are not those of the model.
     """
-    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    named = _changing(model)
     if named.keys() != weights.keys():
         difference = sorted(named.keys() ^ weights.keys())
         raise ArtifactError(f"The checkpoint is of another model: {difference[0]!r} is in one and not in the other.")
     with torch.no_grad():
         for name, tensor in named.items():
             tensor.copy_(weights[name])
+
+
+def _changing(model: nn.Module) -> dict[str, Tensor]:
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {**trained, **dict(model.named_buffers())}
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:

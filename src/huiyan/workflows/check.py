@@ -23,7 +23,7 @@ from huiyan.text.scripts import mostly_han, script_shares
 from huiyan.text.tokenise import Tokenizer
 from huiyan.workflows import wording
 from huiyan.workflows.config import DataConfig
-from huiyan.workflows.models import fetch_model
+from huiyan.workflows.models import fetch_model, model_for
 from huiyan.workflows.tables import read_file
 
 SHOWN_DOUBTS = 50
@@ -64,7 +64,8 @@ def check(
         parts = {name: read_file(path, data, rejected, say) for name, path in paths.items() if path is not None}
         remarks = check_usable(parts["train"], label_column=data.label)
         reasons = dict(rejected.reasons)
-    tokenizer = Tokenizer.from_folder(fetch_model(model).folder)
+    source = fetch_model(model_for(model, parts["train"].texts))
+    tokenizer = Tokenizer.from_folder(source.folder)
     say("looking for duplicates")
     overlap = overlap_of(parts)
     found = look_at(
@@ -83,7 +84,7 @@ def check(
         | {"reasons": reasons},
         "encodings": {name: examples.encoding.name for name, examples in parts.items() if examples.encoding},
         **found,
-        "tokens": {"model": model, **found["tokens"]},
+        "tokens": {"model": source.name, **found["tokens"]},
         "findings": remarks + found["findings"],
     }
 

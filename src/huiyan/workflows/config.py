@@ -42,11 +42,16 @@ class ModelConfig(Config):
     """Which pretrained encoder, and what is put on it.
 
     Attributes:
-        model: auto, package:NAME (see `huiyan models`), a folder, or OWNER/NAME on the hub.
+        model: auto, package:NAME (see `huiyan models`), a folder, or OWNER/NAME on the hub. auto looks at the texts: an
+            English model for Latin letters, else one for a hundred languages.
         revision: Commit or tag of a hub model.
         pooling: family (the family's own head), mean or attention.
         max_length: Tokens a text is cut to, special tokens included.
         early_exit: Train a head after every layer, so that `huiyan predict --patience` can answer easy texts early.
+        freeze_words: Whether the vectors of the vocabulary stay as they are: yes, no, or auto, which is yes where there
+            are over 100,000.
+        trim_vocabulary: Leave out the pieces of scripts that the training texts are not written in: a smaller model,
+            to which letters of other scripts are unknown.
     """
 
     model: str = "auto"
@@ -54,8 +59,12 @@ class ModelConfig(Config):
     pooling: Literal["family", "mean", "attention"] = "family"
     max_length: int = 256
     early_exit: bool = False
+    freeze_words: Literal["auto", "yes", "no"] = "auto"
+    trim_vocabulary: bool = False
 
     def __post_init__(self) -> None:
+        freezing = ("auto", "yes", "no")
+        require(self.freeze_words in freezing, "freeze_words", "one of " + ", ".join(freezing), self.freeze_words)
         require(self.max_length >= 3, "max_length", "3 or more", self.max_length)
         choices = ("family", "mean", "attention")
         require(self.pooling in choices, "pooling", "one of " + ", ".join(choices), self.pooling)

@@ -22,7 +22,7 @@ from huiyan.training.config import TrainingConfig
 from huiyan.training.progress import Silent, progress_for
 from huiyan.workflows.config import FitConfig, ModelConfig
 from huiyan.workflows.fit import fit_classifier
-from huiyan.workflows.models import fetch_model
+from huiyan.workflows.models import fetch_model, model_for
 from huiyan.workflows.run_folder import RUN
 
 
@@ -107,7 +107,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         fitted = fit_classifier(
             train,
             held_out,
-            fetch_model(self.model),
+            fetch_model(model_for(self.model, train.texts)),
             columns=(("text",), "label"),
             options=FitConfig(model=model_config, training=training),
             reporter=progress_for(Console(stderr=True)) if self.verbose else Silent(),

@@ -23,6 +23,7 @@ from huiyan.models.checkpoint import build_classifier
 from huiyan.models.early_exit import fresh_exits
 from huiyan.models.inference import for_inference
 from huiyan.models.sources import ModelSource
+from huiyan.models.words import LARGE_VOCABULARY, freeze_words, keep_words
 from huiyan.tasks.artifact import Artifact, check_vocabulary
 from huiyan.tasks.classify import (
     ClassificationObjective,
@@ -36,6 +37,7 @@ from huiyan.tasks.precision import CALIBRATING_ROWS, CHECKED_ROWS, check_precisi
 from huiyan.tasks.profile import Profile
 from huiyan.text.scripts import script_shares
 from huiyan.text.tokenise import Tokenizer
+from huiyan.text.trim import trim_tokenizer
 from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingLoop, TrainingState, Validation
 from huiyan.training.progress import Reporter
@@ -180,6 +182,11 @@ def precisions_sentence(manifest: Manifest) -> str:
     return "; ".join([*said, f"answers are given in {answers} unless asked otherwise"])
 
 
+def scripts_in_use(texts: Sequence[str]) -> list[str]:
+    """The scripts that one letter in 10,000 is written in, or more; and Latin, which is everywhere sooner or later."""
+    return sorted({"Latin"} | {script for script, share in script_shares(texts).items() if share >= 1e-4})
+
+
 def _untrained(
     train: Examples, source: ModelSource, columns: tuple[tuple[str, ...], str], config: ModelConfig, *, seed: int
 ) -> Artifact:
@@ -190,6 +197,13 @@ def _untrained(
         source.folder, n_classes=len(classes), pooling=config.pooling, seed=derive_seed(seed, "head")
     )
     check_vocabulary(tokenizer, model, source.name)
+    if config.freeze_words == "yes" or (
+        config.freeze_words == "auto" and model.config.encoder.vocab_size > LARGE_VOCABULARY
+    ):
+        freeze_words(model)
+    if config.trim_vocabulary:
+        tokenizer, kept = trim_tokenizer(tokenizer, scripts_in_use(train.texts))
+        keep_words(model, kept)
     exits = fresh_exits(model.config, seed=derive_seed(seed, "exits")) if config.early_exit else None
     manifest = Manifest(
         huiyan_version=__version__,

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,15 @@ from rich.text import Text
 
 from huiyan.core.fetch import OnProgress
 from huiyan.core.files import cache_folder
+from huiyan.data.sample import spread
+from huiyan.models.carried import DEFAULT_MODEL, MULTILINGUAL_MODEL
 from huiyan.models.families.registry import FAMILIES
 from huiyan.models.hub import CachedModel, cached_models
 from huiyan.models.sources import KnownModel, ModelSource, find_model, known_models
+from huiyan.text.scripts import script_shares
+
+LATIN_SHARE = 0.7
+"""Of the letters; with fewer of them the default English encoder would know too little of a text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +58,14 @@ def list_models() -> ModelList:
         families=sorted(FAMILIES),
         cache=cache_folder(),
     )
+
+
+def model_for(name: str, texts: Sequence[str]) -> str:
+    """What a model's name means for texts: "auto" is English for Latin letters, and else for a hundred languages."""
+    if name != "auto":
+        return name
+    shares = script_shares(spread(texts, 2000))
+    return MULTILINGUAL_MODEL if shares and shares.get("Latin", 0.0) < LATIN_SHARE else DEFAULT_MODEL
 
 
 def fetch_model(name: str, *, revision: str | None = None, console: Console | None = None) -> ModelSource:

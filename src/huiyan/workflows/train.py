@@ -17,6 +17,7 @@ from huiyan.core.devices import peak_memory_bytes
 from huiyan.core.errors import DataError, NonFiniteLossError, OutputError
 from huiyan.core.files import write_json
 from huiyan.data.examples import Examples
+from huiyan.models.carried import DEFAULT_MODEL, MULTILINGUAL_MODEL
 from huiyan.models.sources import ModelSource
 from huiyan.tasks.classify import class_indices
 from huiyan.text.scripts import mostly_han
@@ -30,7 +31,7 @@ from huiyan.workflows.config import TrainRun
 from huiyan.workflows.deciding import abstention_warnings, measure_decision
 from huiyan.workflows.early_exit import measure_early_exit, write_early_exit
 from huiyan.workflows.fit import CHECKPOINTS, Fitted, fingerprint_of, fit_classifier
-from huiyan.workflows.models import fetch_model
+from huiyan.workflows.models import fetch_model, model_for
 from huiyan.workflows.provenance import describe_run
 from huiyan.workflows.repeats import PARTS, Outcome, StoppedError, train_folds, train_once, train_seeds
 from huiyan.workflows.report import write_report
@@ -83,8 +84,8 @@ def train(
             if kept:
                 say.note(kept)
             raise
-        source = fetch_model(run.model.model, revision=run.model.revision)
-        for warning in language_warnings(run.model.model, tables.train.texts):
+        source = fetch_model(model_for(run.model.model, tables.train.texts), revision=run.model.revision)
+        for warning in language_warnings(source.name, tables.train.texts):
             tables.warn(warning, say.note)
         licence = source.licence or "licence not stated"
         # What follows is the hash of the weights, which is for the model card.
@@ -164,12 +165,12 @@ def training_warnings(probabilities: np.ndarray, n_steps: int) -> list[str]:
 
 
 def language_warnings(model: str, texts: Sequence[str]) -> list[str]:
-    """What to say when the default encoder does not know the language of the texts."""
-    if model != "auto" or not mostly_han(texts):
+    """What to say when the encoder that was named does not know the language of the texts."""
+    if model != DEFAULT_MODEL or not mostly_han(texts):
         return []
     warning = (
-        "The texts are Chinese and the default encoder is English: it knows few of the characters. "
-        "Name a Chinese or multilingual model with --model (huiyan models says how)."
+        f"The texts are Chinese and {DEFAULT_MODEL} is English: it knows few of the characters. Leave --model away, or "
+        f"name {MULTILINGUAL_MODEL}."
     )
     return [warning]
 

@@ -3,13 +3,16 @@
 import base64
 import hashlib
 import importlib.util
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import textwrap
 import venv
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -352,3 +355,44 @@ def test_a_python_without_pip_says_so_and_what_to_do(make_wheel: MakeWheel, tmp_
     )
     assert "tiny-model 1.0 is fetched with pip, and this Python has none" in shown.stdout
     assert "ensurepip" in shown.stdout
+
+
+def a_source_archive(path: Path, members: dict[str, bytes]) -> CarriedFile:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+        folder = tarfile.TarInfo("tiny-1.0/folder")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+    return CarriedFile(
+        package="tiny",
+        version="1.0",
+        archive_sha256=sha256(path.read_bytes()),
+        files={"tiny-1.0/data.txt": ("data.txt", sha256(b"texts"))},
+        source=True,
+    )
+
+
+def test_a_source_distribution_gives_its_members_too(tmp_path: Path) -> None:
+    package = a_source_archive(tmp_path / "t.tar.gz", {"tiny-1.0/data.txt": b"texts", "../evil.txt": b"!"})
+    unpack_carried(tmp_path / "t.tar.gz", package, into=tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["data.txt"]
+    assert (tmp_path / "out" / "data.txt").read_bytes() == b"texts"
+    assert not (tmp_path / "evil.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("member", "reason"), [("tiny-1.0/none.txt", "has no file"), ("tiny-1.0/folder", "is no file")]
+)
+def test_a_source_distribution_without_the_member_is_refused(tmp_path: Path, member: str, reason: str) -> None:
+    package = replace(a_source_archive(tmp_path / "t.tar.gz", {}), files={member: ("data.txt", None)})
+    with pytest.raises(SourceError, match=reason):
+        unpack_carried(tmp_path / "t.tar.gz", package, into=tmp_path / "out")
+
+
+def test_another_member_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
+    package = a_source_archive(tmp_path / "t.tar.gz", {"tiny-1.0/data.txt": b"other texts"})
+    with pytest.raises(HashError, match=r"data\.txt in the archive of tiny 1\.0"):
+        unpack_carried(tmp_path / "t.tar.gz", package, into=tmp_path / "out")

