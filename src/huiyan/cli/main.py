@@ -32,6 +32,7 @@ COMMANDS = {
         "Look at labelled data before a model learns from it: lengths, duplicates, leaks, doubts.",
     ),
     "train": ("train:train", "Turn a table of labelled text into a trained, evaluated and saved model."),
+    "config": ("config:config", "Print what `huiyan train` would do with its options, as YAML that --config reads."),
     "evaluate": ("evaluate:evaluate", "Measure a trained model on a table with known labels."),
     "predict": ("predict:predict", "Answer texts given on the command line, or every row of a table."),
     "compress": ("compress:compress", "Make a trained model smaller: its matrices become products of two thin ones."),
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(words: Sequence[str], *, debug: bool = False) -> int:
     """Run one command and give its exit status; with ``debug`` errors keep their traceback."""
     try:
+        words = _with_settings(words)
         command, bound, _ = app.parse_args(hide_hyphens(words), exit_on_error=False, print_error=False)
         bound.arguments.update(show_hyphens(bound.arguments))
         result = command(*bound.args, **bound.kwargs)
@@ -75,6 +77,15 @@ def run(words: Sequence[str], *, debug: bool = False) -> int:
             raise
         return _fail(f"internal error: {type(error).__name__}: {error} (add {DEBUG} for the traceback)", 1)
     return result if isinstance(result, int) else 0
+
+
+def _with_settings(words: Sequence[str]) -> list[str]:
+    # Imported only where it can matter: the file of options imports every configuration.
+    if not words or words[0] not in ("train", "config", "check"):
+        return list(words)
+    from huiyan.cli.settings import with_settings
+
+    return with_settings(words, os.environ)
 
 
 def _usage(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:

@@ -33,6 +33,9 @@ def train(
 ) -> int:
     """Turn a table of labelled text into a trained, evaluated and saved model.
 
+    Options can also come from a YAML file (--config FILE) and from the environment (HUIYAN_TRAIN_EPOCHS=3); `huiyan
+    config` prints what comes of all three.
+
     Args:
         file: The table: .csv .tsv .jsonl .parquet .xlsx, also .gz or .zst, or - for standard input.
         data: Columns and splits.
