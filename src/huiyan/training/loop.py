@@ -75,6 +75,7 @@ class TrainingState:
     epochs_done: float = 0.0
     tokens: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     saving_s: float = 0.0
     precision: str = "fp32"
     stopped_early: bool = False
@@ -167,11 +168,12 @@ class TrainingLoop:
         self.reporter.begin(state.total_steps, state.step)
         try:
             for number, step in walk(self._steps, start=state.step, total=state.total_steps):
-                began = time.monotonic()
+                began, began_on_cores = time.monotonic(), time.process_time()
                 loss, rate, tokens = self._step(number, step)
                 state.step, state.tokens = number, state.tokens + tokens
                 state.epochs_done = step.epoch + step.epoch_done
                 state.seconds += time.monotonic() - began
+                state.cpu_seconds += time.process_time() - began_on_cores
                 self._record(loss, rate)
                 if step.validate:
                     self._validate(number)

@@ -109,7 +109,8 @@ def _environment(*, autoescape: bool, finalize: Any = None) -> jinja2.Environmen
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for filter_ in (wording.score, wording.percent, wording.count, wording.duration, wording.size, wording.metric_name):
+    filters = [wording.score, wording.percent, wording.count, wording.duration, wording.size, wording.energy]
+    for filter_ in [*filters, wording.metric_name]:
         environment.filters[filter_.__name__] = filter_
     environment.filters |= {"yaml": _yaml, "fenced": _fenced, "verbatim": Verbatim}
     return environment

@@ -39,6 +39,8 @@ from huiyan.workflows.tables import Tables, joined, read_tables
 
 FEW_STEPS = 50
 """Fewer steps than this seldom move a new head far from where it began."""
+WATTS_A_CORE = 10.0
+"""Of a busy core, its share of the machine included: a guess at servers of these years, for an idea of the energy."""
 DOUBTED_ROWS = 20_000
 """Training rows up to which the report says whose labels are in doubt; it takes about a second for every thousand."""
 
@@ -234,6 +236,8 @@ def _report(run: TrainRun, tables: Tables, source: ModelSource, outcome: Outcome
 def _describe_training(run: TrainRun, fitted: Fitted, state: TrainingState) -> dict[str, Any]:
     return {
         "seconds": state.seconds,
+        "cpu_seconds": state.cpu_seconds,
+        "energy_wh": state.cpu_seconds * WATTS_A_CORE / 3600 if fitted.device.type == "cpu" else None,
         "steps": state.step,
         "epochs": state.epochs_done,
         "best_step": state.best_step,

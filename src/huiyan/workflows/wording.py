@@ -78,6 +78,11 @@ def size(n_bytes: float | None) -> str:
     return f"{n_bytes / 1000**step:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[step]}"
 
 
+def energy(watt_hours: float | None) -> str:
+    """An estimate of energy as one says it: ``about 5 Wh``."""
+    return NO_VALUE if watt_hours is None else f"about {watt_hours:.2g} Wh"
+
+
 def printable(text: str) -> str:
     """The text on one line, without the characters that steer a terminal or hide (escape codes, bidi overrides)."""
     return "".join(map(_printable, text))

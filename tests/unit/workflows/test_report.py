@@ -147,6 +147,7 @@ def make_report(classes=("负面", "中评", "正面")):
         },
         "training": {
             "seconds": 223.4,
+            "energy_wh": 1.24,
             "steps": 364,
             "epochs": 2.0,
             "best_step": 80,
@@ -307,6 +308,7 @@ def test_the_page_holds_what_was_found(written):
         "macro precision",
         "Apache-2.0",
         "stopped early",
+        "about 1.2 Wh",
     ):
         assert part in page.text, part
     assert page.tags.count("polyline") == 7
