@@ -3,8 +3,8 @@
 Run: python benchmarks/multilingual.py [--json FILE]
 
 - chinese: 4,000 Chinese reviews, 1,500 to test, two epochs of `huiyan train` as it comes (`--model auto`), beside the
-  majority class and TF-IDF with logistic regression on the same rows. A fine-tune with `transformers` on as many rows of
-  these reviews had reached 0.848 before we began, TF-IDF on characters 0.830.
+  majority class and TF-IDF with logistic regression on the same rows. A fine-tune with `transformers` on as many rows
+  of these reviews had reached 0.848 before we began, TF-IDF on characters 0.830.
 - trimmed: the same with `--trim-vocabulary`: its size, and how many of its answers are others.
 - across: 3,000 English clothing reviews of one to two and four to five stars, one epoch, then 1,000 Chinese reviews:
   no Chinese text was seen in training.
