@@ -23,7 +23,8 @@ _LEAST_ESTIMATE = 0.5
 """Of the similarity, by the hashes that agree: further down no near duplicate is left (seven standard deviations)."""
 _SMALL_BUCKET = 8
 """Rows of a bucket in which every pair is looked at; in a larger one each row is held to the first and the last one."""
-_CHUNK = 8192
+_CHARACTERS = 4_000_000
+"""Of texts whose runs are hashed, or whose sets are kept, at a time."""
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 Hashes = npt.NDArray[np.uint64]
@@ -49,12 +50,16 @@ def near_pairs(texts: Sequence[str]) -> Iterator[tuple[int, int, float]]:
             rows.append(row)
     sketches = np.concatenate([np.empty((0, _BANDS * _ROWS), np.uint32), *_sketches(texts, rows)])
     sets: dict[int, Hashes] = {}
+    kept = 0
 
     def runs_of(place: int) -> Hashes:
+        nonlocal kept
         if place not in sets:
-            if len(sets) > _CHUNK:
+            if kept > _CHARACTERS:
                 sets.clear()
+                kept = 0
             sets[place] = np.unique(run_hashes([plain_text(texts[rows[place]])])[0])
+            kept += sets[place].size
         return sets[place]
 
     for one, other in _candidates(sketches):
@@ -95,10 +100,25 @@ def run_hashes(texts: Sequence[str]) -> tuple[Hashes, npt.NDArray[np.int64]]:
 
 
 def _sketches(texts: Sequence[str], rows: list[int]) -> Iterator[npt.NDArray[np.uint32]]:
-    for start in range(0, len(rows), _CHUNK):
-        hashes, offsets = run_hashes([plain_text(texts[row]) for row in rows[start : start + _CHUNK]])
+    for chunk in _chunks(texts, rows):
+        hashes, offsets = run_hashes(chunk)
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets.astype(np.uint64), _BANDS * _ROWS, 0)
         yield np.array(matrix.to_rows(), dtype=np.uint32)
+
+
+def _chunks(texts: Sequence[str], rows: list[int]) -> Iterator[list[str]]:
+    """The plain texts of rows, in lists of about so many characters as are held at a time."""
+    chunk: list[str] = []
+    characters = 0
+    for row in rows:
+        text = plain_text(texts[row])
+        chunk.append(text)
+        characters += len(text)
+        if characters > _CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 def _candidates(sketches: npt.NDArray[np.uint32]) -> list[tuple[int, int]]:

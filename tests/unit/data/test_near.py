@@ -1,5 +1,6 @@
 """Near duplicates: planted pairs are found, others are not, and a chain is a chain."""
 
+import tracemalloc
 from random import Random
 
 import numpy as np
@@ -90,3 +91,15 @@ def test_each_text_has_its_own_runs() -> None:
     for number, text in enumerate(texts):
         assert np.array_equal(run_hashes([text])[0], hashes[offsets[number] : offsets[number + 1]])
     assert hashes[1] == hashes[-1]  # "bcdef", wherever it stands
+
+
+def test_long_texts_are_hashed_a_few_at_a_time() -> None:
+    draw = Random(3)
+    texts = ["".join(draw.choices(CHINESE, k=150_000)) for _ in range(60)]
+    texts += [texts[7][:-50] + "x" * 50, "short"]
+    tracemalloc.start()
+    pairs = list(near_pairs(texts))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [(one, other) for one, other, _ in pairs] == [(7, 60)]
+    assert peak < 500e6  # 60 texts of 150,000 runs, four arrays of eight bytes a run, would be more than that at once

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import sklearn.base
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 import huiyan
 from huiyan.core.errors import ArtifactError, ConfigError, DataError, OutputError
@@ -244,3 +247,18 @@ def test_wrong_input_says_what_was_expected(tiny_model: Path, texts: object, lab
 def test_a_wrong_option_is_an_error(tiny_model: Path) -> None:
     with pytest.raises(ConfigError, match="precision option must be one of"):
         classifier(tiny_model, precision="int8").fit(TEXTS, LABELS)
+
+
+def strip(texts: list[str]) -> list[str]:
+    return [text.strip() for text in texts]
+
+
+def test_it_works_in_scikit_learns_pipelines_and_searches(tiny_model: Path) -> None:
+    texts, labels = np.array([f"  {text} " for text in TEXTS]), np.array(LABELS)
+    pipeline = Pipeline([("strip", FunctionTransformer(strip)), ("model", classifier(tiny_model, epochs=3))])
+    scores = cross_val_score(pipeline, texts, labels, cv=2)
+    assert scores.shape == (2,) and scores.min() >= 0.4
+    search = GridSearchCV(pipeline, {"model__epochs": [1, 6]}, cv=2, error_score="raise").fit(texts, labels)
+    assert search.best_params_ == {"model__epochs": 6}
+    assert search.best_estimator_.predict(texts[:4]).tolist() == LABELS[:4]
+    assert "TextClassifier" in search.best_estimator_["model"]._repr_html_()  # what notebooks show
