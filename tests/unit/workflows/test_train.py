@@ -17,8 +17,10 @@ import torch
 from safetensors.torch import load_file
 
 from huiyan.core.errors import ColumnError, ConfigError, DataError, NonFiniteLossError, OutputError
+from huiyan.models.carried import DEFAULT_MODEL, MULTILINGUAL_MODEL
 from huiyan.training.progress import Silent
 from huiyan.workflows.config import TrainRun
+from huiyan.workflows.models import model_for
 from huiyan.workflows.run_folder import replacing
 from huiyan.workflows.train import command_line, language_warnings, train, training_warnings
 
@@ -341,11 +343,19 @@ def test_a_model_that_hardly_learned_is_named() -> None:
     assert training_warnings(both_labels, 300) == []
 
 
+def test_auto_is_a_model_that_knows_the_script() -> None:
+    chinese, english, mixed = ["质量很好，价格不贵"] * 9, ["lovely dress"] * 9, ["iPhone 屏幕很清晰"] * 9
+    assert model_for("auto", english) == DEFAULT_MODEL == model_for("auto", ["12 ½ !!"])
+    assert model_for("auto", chinese) == model_for("auto", mixed) == MULTILINGUAL_MODEL
+    assert model_for("auto", ["Здравствуйте, мир"]) == MULTILINGUAL_MODEL
+    assert model_for("./mine", chinese) == "./mine"
+
+
 def test_chinese_on_the_english_encoder_is_warned_of() -> None:
-    chinese = ["质量很好，下次还来", "物流太慢了"]
-    assert any("--model" in warning for warning in language_warnings("auto", chinese))
-    assert language_warnings("auto", ["good dress", "质量"]) == []
-    assert language_warnings("someone/bert-chinese", chinese) == []
+    chinese = ["质量很好，价格不贵"] * 9
+    assert any("Leave --model away" in warning for warning in language_warnings(DEFAULT_MODEL, chinese))
+    assert language_warnings(DEFAULT_MODEL, ["lovely dress"] * 9) == []
+    assert language_warnings(MULTILINGUAL_MODEL, chinese) == []
 
 
 def test_the_command_line_names_what_is_not_default(tiny_model: Path, tiny_options: Options, tmp_path: Path) -> None:
