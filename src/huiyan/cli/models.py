@@ -67,7 +67,7 @@ def _print_list(listing: ModelList, console: Console) -> None:
         f"Families: {', '.join(listing.families)}.",
         console,
     )
-    here = all(model.fetched for model in listing.known)
+    here = all(model.fetched for model in listing.known if model.default)
     _print_paragraph(f"Next:  {TRAIN if here else 'huiyan models fetch auto'}", console)
 
 

@@ -92,7 +92,10 @@ def fold_rows(
     A class that is in one block only is in no fold, −1: a model that is to know it cannot be tested on it.
 
     Args:
-        labels, texts, groups, alike: as for ``split_rows``.
+        labels: one a row.
+        texts: one a row.
+        groups: as for ``split_rows``.
+        alike: as for ``split_rows``.
         seed: of the random order.
         folds: how many.
     Raises:

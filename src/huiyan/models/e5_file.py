@@ -48,7 +48,13 @@ class E5File:
     """What the file holds.
 
     Args:
-        width, n_layers, n_heads, feed_forward_width, vocab_size, n_positions, n_types: of the encoder.
+        width: of the encoder's rows.
+        n_layers: of the encoder.
+        n_heads: in each layer.
+        feed_forward_width: inside each layer.
+        vocab_size: rows of the word table.
+        n_positions: the longest sequence.
+        n_types: of tokens; the first is used.
         norm_epsilon: of its norms.
         pieces: with their log-probabilities, in the order of their ids; fewer than ``vocab_size``, the rest is unused.
         special: ids of the pieces that begin and end a text, fill and stand for the unknown.
