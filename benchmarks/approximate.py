@@ -53,12 +53,15 @@ from huiyan.core.packed import Packed
 from huiyan.core.seeds import derive_seed
 from huiyan.models.checkpoint import build_classifier
 from huiyan.models.sources import find_model
-from huiyan.tasks.classify import ClassificationObjective, class_indices, logits_of
+from huiyan.tasks.classify import Classification, CrossEntropy, class_indices
+from huiyan.tasks.logits import logits_of
+from huiyan.tasks.objective import TextObjective
 from huiyan.text.tokenise import Tokenizer
 from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingLoop, Validation
 from huiyan.training.progress import Silent
 from huiyan.workflows.fit import validation_figures
+from huiyan.workflows.judging.kinds import judge_of
 
 HERE = Path(__file__).parent
 DATA = HERE.parent / "examples" / "data"
@@ -274,7 +277,7 @@ def core_rate(name: str) -> float:
     return 3e-2 if name.startswith("span") else 3e-3
 
 
-class Objective(ClassificationObjective):
+class Objective(TextObjective):
     """Classification with the cores' parameters in a group of their own, and a price on spans."""
 
     def cores(self) -> list[Approximation]:
@@ -306,7 +309,7 @@ def swap_cell(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, 
         read(f"reviews.{part}.csv", arguments.rows) for part in ("train", "test")
     )
     classes = sorted(set(labels))
-    ids, targets = tokenizer.encode_batch(texts, max_length=MAX_LENGTH), class_indices(labels, classes).tolist()
+    ids, targets = tokenizer.encode_batch(texts, max_length=MAX_LENGTH), class_indices(labels, classes)
     test_ids = tokenizer.encode_batch(test_texts, max_length=MAX_LENGTH)
     torch.manual_seed(derive_seed(seed, "cores"))
     model = build_classifier(folder, n_classes=len(classes), seed=derive_seed(seed, "head"))
@@ -316,15 +319,14 @@ def swap_cell(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, 
             layer.attention = ApproximateSelfAttention(layer.attention, make())
     held = list(range(0, len(ids), 10))  # every tenth row picks the checkpoint
     kept = [row for row in range(len(ids)) if row % 10]
-    objective = Objective(
-        model, [ids[row] for row in kept], [targets[row] for row in kept], [f"row {row}" for row in kept]
-    )
-    held_ids, held_targets = [ids[row] for row in held], torch.tensor([targets[row] for row in held]).numpy()
-    judge = Validation(
-        lambda: validation_figures(logits_of(model, held_ids), held_targets, classes), sum(map(len, held_ids))
+    sources = [f"row {row}" for row in kept]
+    objective = Objective(model, [ids[row] for row in kept], targets[kept], sources, loss=CrossEntropy())
+    judge, held_ids = judge_of(Classification(classes)), [ids[row] for row in held]
+    looked_at = Validation(
+        lambda: validation_figures(judge, logits_of(model, held_ids), targets[held]), sum(map(len, held_ids))
     )
     config = TrainingConfig(epochs=arguments.epochs, seed=seed, device="cpu", precision="fp32")
-    loop = TrainingLoop(objective, judge, config, reporter=Silent())
+    loop = TrainingLoop(objective, looked_at, config, reporter=Silent())
     if objective.core_parameters():
         rate = core_rate(name)
         group = {"params": objective.core_parameters(), "lr": rate, "peak": rate, "weight_decay": 0.0}

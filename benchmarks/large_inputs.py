@@ -39,7 +39,7 @@ from huiyan.models.fresh import fresh_classifier
 from huiyan.models.inference import for_inference
 from huiyan.models.sources import find_model
 from huiyan.tasks.artifact import Artifact
-from huiyan.tasks.classify import logits_of
+from huiyan.tasks.logits import logits_of
 from huiyan.tasks.manifest import Manifest
 from huiyan.text.tokenise import Tokenizer
 from huiyan.workflows import predict as predict_module

@@ -46,12 +46,12 @@ def main() -> None:
             arguments.table, text=manifest.text_columns, label=manifest.label_column, encoding=None, rejected=aside
         )
     labels = class_indices(rows.labels, manifest.classes)
-    probabilities = {name: model.probabilities(rows.texts) for name, model in models.items()}
+    probabilities = {name: model.outputs(rows.texts) for name, model in models.items()}
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(ROUNDS):
         for name, model in models.items():
             began = time.perf_counter()
-            model.probabilities(rows.texts)
+            model.outputs(rows.texts)
             seconds[name].append(time.perf_counter() - began)
     chosen = {name: manifest.decision.choose(own) for name, own in probabilities.items()}
     found = {

@@ -263,7 +263,8 @@ class Recipe:
 def train_huiyan(folder: Path, texts: list[str], labels: list[int], recipe: Recipe) -> tuple[Any, Iterator[int]]:
     """Steps of `huiyan train`'s loop, with as many tokens in a batch as 32 texts have on average; and the model."""
     from huiyan.models.checkpoint import load_classifier
-    from huiyan.tasks.classify import ClassificationObjective
+    from huiyan.tasks.classify import CrossEntropy
+    from huiyan.tasks.objective import TextObjective
     from huiyan.text.tokenise import Tokenizer
     from huiyan.training.config import TrainingConfig
     from huiyan.training.loop import TrainingLoop, Validation
@@ -273,7 +274,7 @@ def train_huiyan(folder: Path, texts: list[str], labels: list[int], recipe: Reci
     for layer in model.encoder.stack.layers:
         layer.attention.dropout = recipe.dropout
     ids = Tokenizer.from_folder(folder).encode_batch(texts, max_length=512)
-    objective = ClassificationObjective(model, ids, labels, [""] * len(ids))
+    objective = TextObjective(model, ids, np.asarray(labels), [""] * len(ids), loss=CrossEntropy())
     tokens = BATCH * sum(map(len, ids)) // len(ids)
     config = TrainingConfig(
         precision=recipe.precision, batch_tokens=tokens, device="cpu", learning_rate=recipe.rate, seed=recipe.seed,

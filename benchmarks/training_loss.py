@@ -26,7 +26,8 @@ from huiyan.core.decision import Decision
 from huiyan.core.devices import describe_machine
 from huiyan.models.checkpoint import build_classifier, load_classifier, save_classifier
 from huiyan.models.sources import find_model
-from huiyan.tasks.classify import class_indices, logits_of
+from huiyan.tasks.classify import class_indices
+from huiyan.tasks.logits import logits_of
 from huiyan.text.tokenise import Tokenizer
 
 PEER = "transformers, grouped"
@@ -57,7 +58,7 @@ def trained(engine: str, seed: int, samples: int) -> float:
             model.save_pretrained(end)
             model = load_classifier(end)
     test_texts, test_names = read("reviews.test.csv")
-    probabilities = Decision().probabilities(logits_of(model, tokenizer.encode_batch(test_texts, max_length=512)))
+    probabilities = Decision().outputs(logits_of(model, tokenizer.encode_batch(test_texts, max_length=512)))
     test_labels = class_indices(test_names, classes)
     return float(-np.log(probabilities[np.arange(len(test_labels)), test_labels]).mean())
 

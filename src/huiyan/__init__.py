@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 from huiyan.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from huiyan.workflows.estimators import TextClassifier
+    from huiyan.workflows.estimators import TextClassifier, TextRegressor
 
 __version__ = "0.1.0"
-__all__ = ["TextClassifier", "__version__"]
+__all__ = ["TextClassifier", "TextRegressor", "__version__"]
 
-__getattr__, __dir__ = lazy_exports(__name__, {"TextClassifier": "huiyan.workflows.estimators"})
+__getattr__, __dir__ = lazy_exports(
+    __name__, {"TextClassifier": "huiyan.workflows.estimators", "TextRegressor": "huiyan.workflows.estimators"}
+)

@@ -13,9 +13,11 @@ import transformers
 from torch import Tensor, nn
 
 from huiyan.core.packed import Packed
+from huiyan.core.texts import PairTokens
 from huiyan.models.checkpoint import build_classifier, load_classifier, save_classifier
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.families.registry import FAMILIES
+from huiyan.models.inference import for_inference
 from huiyan.models.naming import family_names
 
 CLASSES = ["bad", "so-so", "good"]
@@ -105,6 +107,21 @@ def test_hidden_states_and_logits_are_theirs_in_eval(variant: str, tmp_path: Pat
         logits = torch.cat([theirs(text[None]).logits for text in twins.texts])
         torch.testing.assert_close(ours.encoder(twins.packed), hidden, atol=2e-5, rtol=1e-5)
         torch.testing.assert_close(ours(twins.packed), logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if "distil" not in name])
+def test_token_types_are_theirs(variant: str, tmp_path: Path) -> None:
+    twins = twins_in(tmp_path, variant, type_vocab_size=2)
+    ours, theirs = twins.ours.eval(), twins.theirs.eval()
+    pairs = [PairTokens(text.tolist(), len(text) // 3) for text in twins.texts]
+    types = [torch.tensor([[0] * pair.second + [1] * (len(pair) - pair.second)]) for pair in pairs]
+    with torch.no_grad():
+        logits = torch.cat(
+            [theirs(text[None], token_type_ids=kinds).logits for text, kinds in zip(twins.texts, types, strict=True)]
+        )
+        for model in (ours, for_inference(ours)):
+            found = model(Packed.from_lists([*pairs * 9]))[: len(pairs)]
+            torch.testing.assert_close(found, logits, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import transformers
 
+from huiyan.core.packed import Packed
 from huiyan.text.tokenise import Tokenizer
 
 CORPUS = ["Hello world, the quick brown fox jumps!", "质量很好，物流慢。", "naïve café 3.14", "It's 'fine' ``ok''"] * 20
@@ -63,3 +64,18 @@ def test_pairs_have_token_types_after_saving_where_they_had(folder: Path, tmp_pa
     saved = transformers.AutoTokenizer.from_pretrained(tmp_path)("Hello", "world")
     expects_types = json.loads((folder / "config.json").read_text())["model_type"] not in ("roberta", "xlm-roberta")
     assert (1 in saved.get("token_type_ids", [])) is expects_types
+
+
+@pytest.mark.parametrize("max_length", [8, 11, 64, 512])
+def test_pairs_are_joined_typed_and_cut_as_theirs(folder: Path, max_length: int) -> None:
+    texts = [text for text in mixed_texts() if text.strip()]
+    pairs = [(first, second) for first, second in zip(texts, texts[7:] + texts[:7], strict=True)]
+    ours = Tokenizer.from_folder(folder).encode_batch(pairs, max_length=max_length)
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)(
+        *map(list, zip(*pairs, strict=True)), truncation=True, max_length=max_length, return_token_type_ids=True
+    )
+    assert theirs["input_ids"] == ours
+    types = [Packed.from_lists([ids]).types for ids in ours]
+    assert theirs["token_type_ids"] == [
+        [0] * len(ids) if kinds is None else kinds.tolist() for ids, kinds in zip(ours, types, strict=True)
+    ]

@@ -33,7 +33,7 @@ def predict(
 
     Args:
         run: Folder that `huiyan train` wrote.
-        texts: Texts to answer; put -- before them where one begins with a hyphen.
+        texts: Texts to answer, two by two for a model of text pairs; put -- before them where one begins with a hyphen.
         file: Table whose rows to answer; - for standard input, answered row by row when --out is - too.
         out: Table to write: .csv .tsv or .jsonl; - for JSON lines on standard output (the default).
         probabilities: Also give the probability of every class.
@@ -77,20 +77,25 @@ def predict(
 
 
 def _print_answers(texts: Sequence[str], answers: Sequence[dict[str, Any]], *, json: bool) -> None:
+    keys = ("text", "text_pair")[: len(texts) // len(answers)]
+    each = len(keys)
+    rows = [dict(zip(keys, texts[each * place : each * (place + 1)], strict=True)) for place in range(len(answers))]
     if json:
-        for text, answer in zip(texts, answers, strict=True):
-            print(json_module.dumps({"text": text} | answer, ensure_ascii=False))
+        for row, answer in zip(rows, answers, strict=True):
+            print(json_module.dumps(row | answer, ensure_ascii=False))
         return
     table = Table(box=None, pad_edge=False)
-    for name in ("text", *answers[0]):
-        table.add_column(name, overflow="ellipsis" if name == "text" else "fold", max_width=60)
-    for text, answer in zip(texts, answers, strict=True):
+    for name in (*keys, *answers[0]):
+        table.add_column(name, overflow="ellipsis" if name in keys else "fold", max_width=60)
+    for row, answer in zip(rows, answers, strict=True):
         shown = map(_shown, answer.values())
-        table.add_row(*(Text(printable(cell)) for cell in (text, *shown)))
+        table.add_row(*(Text(printable(cell)) for cell in (*row.values(), *shown)))
     Console().print(table)
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return "not sure"
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from huiyan.core.errors import ShapeError
+from huiyan.core.texts import PairTokens
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,14 @@ class Packed:
     Args:
         tokens: token ids, `t`, int64, on the device of the model.
         lengths: tokens in each sequence, `b`, int64, always on the CPU: kernels read them to decide what to launch.
+        types: token types, `t`, int64, where the tokens lie: 0 for a first text, 1 for a second; None where all are 0.
     Raises:
-        ShapeError: the lengths do not add up to the number of tokens.
+        ShapeError: the lengths do not add up to the number of tokens, or there is not one type for each.
     """
 
     tokens: Tensor
     lengths: Tensor
+    types: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.tokens.dim() != 1 or self.lengths.dim() != 1:
@@ -34,6 +37,10 @@ class Packed:
                 f"The lengths of a packed batch must add up to its {len(self.tokens)} tokens. "
                 f"Got lengths that add up to {int(self.lengths.sum())}."
             )
+        if self.types is not None and self.types.shape != self.tokens.shape:
+            raise ShapeError(
+                f"A packed batch of {len(self.tokens)} tokens needs as many types. Got {tuple(self.types.shape)}."
+            )
 
     def __len__(self) -> int:
         """Sequences in the batch."""
@@ -41,11 +48,16 @@ class Packed:
 
     @classmethod
     def from_lists(cls, sequences: list[list[int]], device: torch.device | str = "cpu") -> Self:
-        """Pack lists of token ids in the order given."""
-        flat = [token for sequence in sequences for token in sequence]
+        """Pack lists of token ids in the order given; ``PairTokens`` among them have types."""
+
+        def laid_out(values: list[int]) -> Tensor:
+            return torch.tensor(values, dtype=torch.int64).to(device, non_blocking=True)
+
+        typed = any(isinstance(sequence, PairTokens) for sequence in sequences)
         return cls(
-            torch.tensor(flat, dtype=torch.int64).to(device, non_blocking=True),
+            laid_out([token for sequence in sequences for token in sequence]),
             torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64),
+            laid_out([kind for sequence in sequences for kind in _types_of(sequence)]) if typed else None,
         )
 
     def positions(self) -> Tensor:
@@ -60,6 +72,11 @@ class Packed:
         """The sequence every token belongs to, `t`, on the device of the tokens."""
         ids = torch.arange(len(self.lengths)).repeat_interleave(self.lengths)
         return ids.to(self.tokens.device, non_blocking=True)
+
+
+def _types_of(sequence: list[int]) -> list[int]:
+    first = sequence.second if isinstance(sequence, PairTokens) else len(sequence)
+    return [0] * first + [1] * (len(sequence) - first)
 
 
 def packed_positions(lengths: Tensor, n_tokens: int) -> Tensor:

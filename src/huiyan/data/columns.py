@@ -14,7 +14,8 @@ def require_columns(available: Sequence[str], wanted: Sequence[str], *, option: 
         ColumnError: one is not there; the closest that is there is named.
     """
     for name in wanted:
-        if name not in available:
+        # The head of a path is the column: what is in its objects differs from row to row.
+        if name not in available and name.partition(".")[0] not in available:
             place = "standard input" if file == "-" else file
             asked = "that the model was trained on" if option is None else f"(option {option})"
             raise ColumnError(f"{place} has no column {name!r} {asked}.", hint=closest(name, available))

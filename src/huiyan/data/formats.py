@@ -16,11 +16,14 @@ _KINDS: dict[str, Kind] = {
     ".tab": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "jsonl",
     ".parquet": "parquet",
     ".xlsx": "xlsx",
 }
 _COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
-_READABLE = "Readable are .csv, .tsv, .jsonl, .ndjson, .parquet and .xlsx, each also with .gz or .zst."
+_READABLE = (
+    "Readable are .csv, .tsv, .jsonl, .ndjson, .json (an object a line), .parquet, .xlsx, each also with .gz or .zst."
+)
 
 # First bytes of files that are often given a wrong name: (bytes, what the file then is).
 _SIGNATURES = (
@@ -67,9 +70,7 @@ def require_format_of_name(name: str) -> Format:
     if found is not None:
         return found
     suffixes = [suffix.lower() for suffix in Path(name).suffixes]
-    if ".json" in suffixes:
-        hint = "Write one JSON object a line and name the file .jsonl."
-    elif ".xls" in suffixes:
+    if ".xls" in suffixes:
         hint = "Save it as .xlsx or .csv."
     else:
         hint = _READABLE
@@ -117,6 +118,8 @@ def refuse_other_content(start: bytes, expected: Kind, name: str) -> None:
     Raises:
         DataError: what the file really is.
     """
+    if expected == "jsonl" and start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+        raise DataError(f"{name} holds a JSON array.", hint="Write one JSON object a line instead (JSONL).")
     signature = {"parquet": b"PAR1", "xlsx": b"PK\x03\x04"}.get(expected)
     if signature is not None and start.startswith(signature):
         return

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from huiyan.data.blocks import rows_together, text_key
 from huiyan.data.examples import Examples
+from huiyan.data.labels import shown_label
 from huiyan.data.near import near_pairs
 
 SHOWN, SHOWN_CHARACTERS = 10, 300
@@ -93,8 +94,8 @@ class _Rows:
     """The rows of all parts, one part after the other."""
 
     def __init__(self, parts: dict[str, Examples]) -> None:
-        self.texts = [text for examples in parts.values() for text in examples.texts]
-        self.labels = [label for examples in parts.values() for label in examples.labels]
+        self.texts = [text for examples in parts.values() for text in examples.plain]
+        self.labels = [shown_label(label, examples.kind) for examples in parts.values() for label in examples.labels]
         self.sources = [source for examples in parts.values() for source in examples.sources]
         self.part_of = [name for name, examples in parts.items() for _ in range(len(examples))]
 

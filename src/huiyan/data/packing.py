@@ -35,10 +35,37 @@ def pack_rows(order: Sequence[int], lengths: Sequence[int], *, batch_tokens: int
     return [_by_length(batch, lengths) for batch in batches]
 
 
-def training_batches(lengths: Sequence[int], *, batch_tokens: int, seed: int, epoch: int) -> list[list[int]]:
-    """One epoch's batches in an order drawn from the seed and the epoch: the same again for the same arguments."""
-    order = np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(len(lengths))
-    return pack_rows(order.tolist(), lengths, batch_tokens=batch_tokens)
+def training_batches(
+    lengths: Sequence[int], *, batch_tokens: int, seed: int, epoch: int, sampled_as: np.ndarray | None = None
+) -> list[list[int]]:
+    """One epoch's batches in an order drawn from the seed and the epoch: the same again for the same arguments.
+
+    Args:
+        lengths: tokens in each row.
+        batch_tokens: the budget, in tokens.
+        seed: of the order.
+        epoch: from 0.
+        sampled_as: a number for each row, each of which is drawn equally often; None takes every row once.
+    """
+    generator = np.random.default_rng(derive_seed(seed, "order", epoch))
+    rows = np.arange(len(lengths)) if sampled_as is None else balanced_rows(sampled_as, generator)
+    return pack_rows(generator.permutation(rows).tolist(), lengths, batch_tokens=batch_tokens)
+
+
+def balanced_rows(sampled_as: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """As many rows as there are, of every number as many as of any other.
+
+    Rows of a rare number come several times, each as often as any other to within once; of a frequent one some are left
+    out, which is drawn.
+    """
+    n, numbers = len(sampled_as), np.unique(sampled_as)
+    drawn: list[np.ndarray] = []
+    for place, number in enumerate(numbers):
+        own = np.flatnonzero(sampled_as == number)
+        wanted = round((place + 1) * n / len(numbers)) - round(place * n / len(numbers))
+        copies, rest = divmod(wanted, len(own))
+        drawn += [np.tile(own, copies), generator.permutation(own)[:rest]]
+    return np.concatenate(drawn)
 
 
 def inference_batches(lengths: Sequence[int], *, batch_tokens: int, multiple_of: int = 1) -> list[list[int]]:

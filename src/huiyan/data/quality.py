@@ -1,10 +1,12 @@
 """Whether labelled texts can be learnt from at all, said before any time is spent on training."""
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from huiyan.core.errors import DataError
 from huiyan.data.examples import Examples
+from huiyan.data.labels import names_in, shown_label
 
 MIN_ROWS = 20
 FEW_ROWS = 200
@@ -12,7 +14,9 @@ _MAX_SUGGESTED_CLASSES = 50
 _SHOWN_REASONS = 5
 
 
-def check_usable(examples: Examples, *, label_column: str, columns: Mapping[str, int] | None = None) -> list[str]:
+def check_usable(
+    examples: Examples, *, label_column: str, columns: Mapping[str, int] | None = None, order: Sequence[str] = ()
+) -> list[str]:
     """Check labelled examples before training.
 
     Args:
@@ -20,10 +24,12 @@ def check_usable(examples: Examples, *, label_column: str, columns: Mapping[str,
         label_column: what the labels' column is called.
         columns: other columns and how many distinct values each has, to suggest one from; by default what
             ``read_examples`` counted.
+        order: of ordinal labels, from the lowest; numbers need none.
     Returns:
         Warnings: what will work, but less well than the user may hope.
     Raises:
-        DataError: there are under 20 usable rows, only one class, or nearly as many labels as rows.
+        DataError: there are under 20 usable rows, only one class, nearly as many labels as rows, or ordinal labels
+            whose order nobody knows.
     """
     n = len(examples)
     if n < MIN_ROWS:
@@ -31,22 +37,42 @@ def check_usable(examples: Examples, *, label_column: str, columns: Mapping[str,
             f"At least {MIN_ROWS} usable rows are needed to train and test. {_what_there_was(examples)}",
             hint="Add rows, or look at the rejected ones.",
         )
-    counts = Counter(examples.labels)
-    if len(counts) == 1:
+    suggestion = _suggestion(examples.distinct if columns is None else columns, label_column, n)
+    if len(set(examples.labels)) == 1:
         raise DataError(
-            f"Every row has the same label {next(iter(counts))!r} in column {label_column!r}; "
-            "at least two classes are needed.",
-            hint=_suggestion(examples.distinct if columns is None else columns, label_column, n),
+            f"Every row has the same label {shown_label(examples.labels[0], examples.kind)!r} in column "
+            f"{label_column!r}; at least two are needed.",
+            hint=suggestion,
         )
-    if 2 * len(counts) >= n:
+    if examples.kind == "ordinal":
+        _check_ordered(examples, label_column, order)
+    names = {name for label in examples.labels for name in names_in(label, examples.kind)}
+    if 2 * len(names) >= n:
+        numbers = examples.kind == "classify" and all(map(_is_number, names))
         raise DataError(
-            f"The label column {label_column!r} has {len(counts)} different values in {n} rows: mostly unique, "
+            f"The label column {label_column!r} has {len(names)} different values in {n} rows: mostly unique, "
             "so they are not classes.",
-            hint=_suggestion(examples.distinct if columns is None else columns, label_column, n),
+            hint="If they are quantities: --task regression. " * numbers + suggestion,
         )
     if n < FEW_ROWS:
         return [f"Only {n} usable rows: the test scores will have wide intervals. {FEW_ROWS} or more are better."]
     return []
+
+
+def _check_ordered(examples: Examples, label_column: str, order: Sequence[str]) -> None:
+    strange = next((label for label in examples.labels if not _is_number(label)), None)
+    if not order and strange is not None:
+        raise DataError(
+            f"Ordinal labels must be numbers, or have an order. The column {label_column!r} has {strange!r}.",
+            hint="Name them from the lowest to the highest: --label-order low --label-order middle --label-order high",
+        )
+
+
+def _is_number(label: str) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except ValueError:
+        return False
 
 
 def _what_there_was(examples: Examples) -> str:

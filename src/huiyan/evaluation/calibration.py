@@ -1,5 +1,6 @@
 """Whether probabilities mean what they say, the temperature that makes them, and what silence in doubt is worth."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,11 +42,39 @@ def fit_temperature(labels: npt.ArrayLike, logits: npt.ArrayLike) -> float:
     targets = np.full_like(scores, 1 / (n_rows + 2) / (n_classes - 1))
     targets[np.arange(n_rows), true] = (n_rows + 1) / (n_rows + 2)
 
-    def loss(log_temperature: float) -> float:
-        return -float((targets * log_softmax(scores / np.exp(log_temperature), axis=1)).sum(axis=1).mean())
+    return _temperature(
+        lambda temperature: -float((targets * log_softmax(scores / temperature, axis=1)).sum(axis=1).mean())
+    )
 
+
+def fit_binary_temperature(own: npt.ArrayLike, logits: npt.ArrayLike) -> float:
+    """The temperature under which yes or no answers are likeliest, as ``fit_temperature`` for one of several.
+
+    Source: the targets, Platt 1999, section 2.2.
+
+    Args:
+        own: whether it is so, ``n``.
+        logits: that it is, ``n``; of rows that the model was not trained on.
+    Returns:
+        Between 0.05 and 20; 1 where there is no row.
+    """
+    true, scores = np.asarray(own, dtype=bool), np.asarray(logits, dtype=np.float64)
+    if not len(true):
+        return 1.0
+    n_own = int(true.sum())
+    targets = np.where(true, (n_own + 1) / (n_own + 2), 1 / (len(true) - n_own + 2))
+
+    def loss(temperature: float) -> float:
+        scaled = scores / temperature
+        return float((np.logaddexp(0, scaled) - targets * scaled).mean())
+
+    return _temperature(loss)
+
+
+def _temperature(loss: Callable[[float], float]) -> float:
     # In the logarithm twice as hot and half as hot are as far away.
-    found = minimize_scalar(loss, bounds=(np.log(_COLDEST), np.log(_HOTTEST)), method="bounded")
+    bounds = (np.log(_COLDEST), np.log(_HOTTEST))
+    found = minimize_scalar(lambda logarithm: loss(float(np.exp(logarithm))), bounds=bounds, method="bounded")
     return float(np.exp(found.x))
 
 

@@ -23,8 +23,8 @@ from huiyan.evaluation.intervals import Interval, percentile_interval
 
 Verdict = Literal["better", "worse", "undecided"]
 
-_LEVEL = 0.95
-_IN_WORDS = {"f1": "F1", "mcc": "MCC"}
+LEVEL = 0.95
+_IN_WORDS = {"f1": "F1", "mcc": "MCC", "qwk": "quadratic weighted kappa", "r2": "R²"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +84,12 @@ def compare_paired(
     rng = np.random.default_rng(seed)
     difference = float(pair.difference(pair.counts[None])[0])
     redrawn = [pair.difference(draws) for draws in resampled(pair.counts, n_resamples=n_resamples, rng=rng)]
-    interval = percentile_interval(np.concatenate(redrawn), difference, _LEVEL)
+    interval = percentile_interval(np.concatenate(redrawn), difference, LEVEL)
     exchanged = np.concatenate([pair.exchanged(size, rng) for size in pieces(n_resamples, 2 * len(pair.counts))])
     # The observed arrangement is one of those possible: without the 1s a p-value could be 0.
     p_value = float((1 + np.sum(np.abs(exchanged) >= abs(difference) - 1e-12)) / (1 + n_resamples))
-    verdict = _verdict(interval, p_value)
-    words = _words(metric, difference, interval, p_value, verdict, name=name, n=len(true), alike=pair.alike)
+    verdict = verdict_on(interval, p_value)
+    words = words_of(metric, difference, interval, p_value, verdict, name=name, n=len(true), alike=pair.alike)
     return Comparison(metric, difference, interval, p_value, verdict, words)
 
 
@@ -117,15 +117,16 @@ class _Pair:
         return count_scores(first)[self.metric] - count_scores(second)[self.metric]
 
 
-def _verdict(interval: Interval, p_value: float) -> Verdict:
-    if p_value < 1 - _LEVEL and interval.low > 0:
+def verdict_on(interval: Interval, p_value: float) -> Verdict:
+    """Better or worse where interval and p-value both say so."""
+    if p_value < 1 - LEVEL and interval.low > 0:
         return "better"
-    if p_value < 1 - _LEVEL and interval.high < 0:
+    if p_value < 1 - LEVEL and interval.high < 0:
         return "worse"
     return "undecided"
 
 
-def _words(
+def words_of(
     metric: str,
     difference: float,
     interval: Interval,

@@ -60,12 +60,23 @@ def build_classifier(folder: Path, *, n_classes: int, pooling: str = "family", s
     return _fill(model, pretrained | draw_missing(model, pretrained, seed=seed))
 
 
-def save_classifier(model: SequenceClassifier, folder: Path, *, class_names: Sequence[str]) -> None:
+def save_classifier(
+    model: SequenceClassifier,
+    folder: Path,
+    *,
+    class_names: Sequence[str],
+    problem_type: str = "single_label_classification",
+) -> None:
     """Write config.json and model.safetensors, each whole or not at all.
 
     With the family's own head, `transformers` loads the folder with equal logits. With ours, or with projections of
     low rank, ``model_type`` begins with "huiyan-", and `transformers` refuses the folder instead of guessing.
 
+    Args:
+        model: what is saved.
+        folder: where.
+        class_names: of the logits, in their order.
+        problem_type: what `transformers` calls their kind.
     Raises:
         ConfigError: the class names are not one for each class, each once; or an approximation stands in a layer.
         OutputError: the folder cannot be written.
@@ -84,7 +95,7 @@ def save_classifier(model: SequenceClassifier, folder: Path, *, class_names: Seq
     tensors = {names[ours]: tensor.detach().cpu().contiguous() for ours, tensor in model.named_parameters()}
     with atomic_path(folder / SINGLE_FILE) as path:
         save_file(tensors, path, metadata={"format": "pt"})
-    write_json(folder / CONFIG_FILE, _checkpoint_config(model.config, family, class_names))
+    write_json(folder / CONFIG_FILE, _checkpoint_config(model.config, family, class_names, problem_type))
 
 
 def load_classifier(folder: str | Path) -> SequenceClassifier:
@@ -177,11 +188,13 @@ def _misfit(folder: Path, error: ConfigError) -> SourceError:
     return SourceError(f"{folder / CONFIG_FILE} describes no model that can be built: {error.message}", hint=error.hint)
 
 
-def _checkpoint_config(config: ClassifierConfig, family: Family, class_names: Sequence[str]) -> dict[str, Any]:
+def _checkpoint_config(
+    config: ClassifierConfig, family: Family, class_names: Sequence[str], problem_type: str
+) -> dict[str, Any]:
     values = family.write(config.encoder, config.head) | {
         "id2label": {str(i): name for i, name in enumerate(class_names)},
         "label2id": {name: i for i, name in enumerate(class_names)},
-        "problem_type": "single_label_classification",
+        "problem_type": problem_type,
     }
     if family.read_head(values) == config.head and not config.encoder.ranks:
         return {"model_type": family.name, "architectures": [family.architecture], **values}

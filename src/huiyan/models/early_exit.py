@@ -206,4 +206,5 @@ def _without_weights(config: ClassifierConfig) -> Exits:
 def _keep(rows: Tensor, packed: Packed, stays: Tensor) -> tuple[Tensor, Packed]:
     """The rows and the tokens of the sequences that stay; both follow the order they had."""
     kept = stays.repeat_interleave(packed.lengths).nonzero().squeeze(1).to(rows.device)
+    # The types have been added to the rows: nobody reads them any more.
     return rows.index_select(0, kept), Packed(packed.tokens.index_select(0, kept), packed.lengths[stays])

@@ -38,11 +38,16 @@ class Embeddings(nn.Module):
                 f"A sequence of {longest} tokens is longer than the {self.max_length} positions of this model.",
                 hint=f"Cut the texts with max_length={self.max_length} or less.",
             )
-        return self.at(packed.tokens, packed.positions())
+        return self.at(packed.tokens, packed.positions(), packed.types)
 
-    def at(self, tokens: Int[Tensor, "*t"], positions: Int[Tensor, "*t"]) -> Float[Tensor, "*t m"]:
-        """The rows of tokens that stand at these positions of their sequences, counted from 0, in any layout."""
+    def at(
+        self, tokens: Int[Tensor, "*t"], positions: Int[Tensor, "*t"], types: Int[Tensor, "*t"] | None = None
+    ) -> Float[Tensor, "*t m"]:
+        """The rows of tokens that stand at these positions of their sequences, counted from 0, in any layout.
+
+        Types are 0 where none are given; a model that has no table of types reads pairs without them.
+        """
         rows = self.words(tokens) + self.positions(positions + self.position_offset)
         if self.types is not None:
-            rows = rows + self.types.weight[0]
+            rows = rows + (self.types.weight[0] if types is None else self.types(types))
         return self.projection(self.dropout(self.norm(rows)))

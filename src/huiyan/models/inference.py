@@ -95,7 +95,8 @@ class InferenceClassifier(SequenceClassifier):
         # Nobody reads them: copies of the first token, whatever it is, since that is one that exists.
         tokens = torch.cat([packed.tokens, packed.tokens[:1].expand(sum(filling))])
         lengths = torch.cat([packed.lengths, torch.tensor(filling, dtype=torch.int64)])
-        return super().forward(Packed(tokens, lengths))[: len(packed)]
+        types = None if packed.types is None else torch.cat([packed.types, packed.types.new_zeros(sum(filling))])
+        return super().forward(Packed(tokens, lengths, types))[: len(packed)]
 
 
 def _filling(n_tokens: int, n_texts: int, longest: int) -> list[int]:

@@ -6,16 +6,16 @@ from huiyan.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from huiyan.tasks.artifact import Artifact
-    from huiyan.tasks.classify import ClassificationObjective
     from huiyan.tasks.manifest import Manifest
+    from huiyan.tasks.task import Task
 
-__all__ = ["Artifact", "ClassificationObjective", "Manifest"]
+__all__ = ["Artifact", "Manifest", "Task"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Artifact": "huiyan.tasks.artifact",
-        "ClassificationObjective": "huiyan.tasks.classify",
         "Manifest": "huiyan.tasks.manifest",
+        "Task": "huiyan.tasks.task",
     },
 )

@@ -18,6 +18,7 @@ from huiyan.core.config import require
 from huiyan.core.errors import ArtifactError, ConfigError, OutputError, WeightsError
 from huiyan.core.files import sha256_of, write_json
 from huiyan.core.lanes import Lanes
+from huiyan.core.texts import Text
 from huiyan.models.checkpoint import load_classifier, read_class_names, save_classifier
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.config_file import CONFIG_FILE
@@ -25,7 +26,7 @@ from huiyan.models.early_exit import ExitingClassifier, Exits, load_exits, save_
 from huiyan.models.inference import for_inference
 from huiyan.models.int8 import Calibration
 from huiyan.models.weights import SINGLE_FILE
-from huiyan.tasks.classify import device_of, start_early_logits, start_logits
+from huiyan.tasks.logits import device_of, start_early_logits, start_logits
 from huiyan.tasks.manifest import MANIFEST, EarlyExit, Manifest
 from huiyan.tasks.precision import AnsweringPrecision, Checked, Int8Check, answering_precision
 from huiyan.tasks.profile import PROFILE, Profile
@@ -91,7 +92,7 @@ class Artifact:
         """
         return ExitingClassifier(self.fast, self.exiting.exits)
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode(self, texts: Sequence[Text]) -> list[list[int]]:
         """The token ids of texts, cut to what the model reads."""
         return self.tokenizer.encode_batch(texts, max_length=self.manifest.max_length)
 
@@ -120,8 +121,8 @@ class Artifact:
         wait = start_early_logits(self.answering_early, sequences, lanes, patience=chosen, on_rows=on_rows)
         return lambda: wait()[0]
 
-    def logits(self, texts: Sequence[str], *, patience: Patience = None) -> Float[np.ndarray, "n c"]:
-        """Raw logits of texts, `n c`, in the order of ``manifest.classes``.
+    def logits(self, texts: Sequence[Text], *, patience: Patience = None) -> Float[np.ndarray, "n o"]:
+        """Raw logits of texts, `n o`, in the order of the task's outputs.
 
         Raises:
             ConfigError: a patience below 1, or any for a model without early exits or in int8.
@@ -129,13 +130,15 @@ class Artifact:
         with Lanes(device_of(self.model)) as lanes:
             return self.start_logits(self.encode(texts), lanes, patience=patience)()
 
-    def probabilities(self, texts: Sequence[str], *, patience: Patience = None) -> Float[np.ndarray, "n c"]:
-        """Probabilities of texts, `n c`, in the order of ``manifest.classes``; every row sums to 1.
+    def outputs(self, texts: Sequence[Text], *, patience: Patience = None) -> Float[np.ndarray, "n c"]:
+        """Probabilities of texts, `n c`, in the order of ``manifest.classes``; where labels are numbers those, `n 1`.
+
+        Rows sum to 1 where one class is right.
 
         Raises:
             ConfigError: a patience below 1, or any for a model without early exits or in int8.
         """
-        return self.manifest.decision.probabilities(self.logits(texts, patience=patience))
+        return self.manifest.decision.outputs(self.logits(texts, patience=patience))
 
     def patience_of(self, patience: Patience) -> int | None:
         """The patience that is meant; None is full depth.
@@ -172,7 +175,8 @@ class Artifact:
             raise OutputError(
                 f"{folder} cannot be written: {error.strerror or error}.", hint="Name another folder."
             ) from error
-        save_classifier(self.model, folder, class_names=self.manifest.classes)
+        task = self.manifest.as_task()
+        save_classifier(self.model, folder, class_names=task.outputs, problem_type=task.problem_type)
         self.tokenizer.save(folder)
         if self.profile is None:
             (folder / PROFILE).unlink(missing_ok=True)
@@ -231,16 +235,14 @@ class Artifact:
             WeightsError: the weights do not fit the configuration.
         """
         manifest = Manifest.read(folder)
-        if manifest.task != "classify":
-            raise ArtifactError(f"{folder} is for the task {manifest.task!r}; this version knows 'classify'.")
-        model = load_classifier(folder)
-        if model.config.n_classes != len(manifest.classes):
+        outputs, model = manifest.as_task().outputs, load_classifier(folder)
+        if model.config.n_classes != len(outputs):
             raise ArtifactError(
                 f"{folder} does not belong together: its weights have {model.config.n_classes} classes, "
-                f"{MANIFEST} names {len(manifest.classes)}.",
+                f"{MANIFEST} names {len(outputs)}.",
                 hint="Restore the folder from where it was trained.",
             )
-        for number, (theirs, ours) in enumerate(zip(read_class_names(folder), manifest.classes, strict=True)):
+        for number, (theirs, ours) in enumerate(zip(read_class_names(folder), outputs, strict=True)):
             if theirs != ours:
                 raise ArtifactError(
                     f"{folder} does not belong together: class {number} is {theirs!r} in {CONFIG_FILE} "

@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from huiyan.core.config import Config, require
 from huiyan.core.decision import Decision
 from huiyan.core.errors import ArtifactError, ConfigError
 from huiyan.core.json_files import read_object
+from huiyan.data.labels import Kind
+from huiyan.tasks.kinds import task_named
 from huiyan.tasks.precision import Int8Check, PrecisionCheck
+from huiyan.tasks.task import Task
 
 FORMAT = 1
 MANIFEST = "huiyan.json"
@@ -42,10 +45,13 @@ class Manifest(Config):
     """``huiyan.json``: what the model is for and how its logits become answers.
 
     Args:
-        classes: names of the labels in the order of the logits.
+        task: the kind of label.
+        classes: names of the labels in the order of the logits; of ordinal ones from the lowest; none for numbers.
         label_kind: what the labels were before they were named: ``text``, ``integer`` or ``boolean``.
         text_columns: columns whose texts are joined to make the input.
+        text_pair_columns: likewise of a second text that is read together with the first; none for one text.
         label_column: the column that held the label.
+        label_separator: what stood between several labels there; None where they were a list, or one.
         max_length: tokens a text is cut to, special tokens included.
         decision: how logits become probabilities and a class.
         source: the pretrained model, as named; ``revision`` its commit or version.
@@ -58,7 +64,7 @@ class Manifest(Config):
 
     format: int = FORMAT
     huiyan_version: str
-    task: str = "classify"
+    task: Kind = "classify"
     classes: tuple[str, ...]
     text_columns: tuple[str, ...]
     label_column: str
@@ -73,6 +79,8 @@ class Manifest(Config):
     data_fingerprint: str
     weights_sha256: str = ""
     label_kind: str = "text"
+    label_separator: str | None = None
+    text_pair_columns: tuple[str, ...] = ()
     early_exit: EarlyExit | None = None
     bf16: PrecisionCheck | None = None
     int8: Int8Check | None = None
@@ -82,18 +90,26 @@ class Manifest(Config):
         require(self.label_kind in kinds, "label_kind", "one of " + ", ".join(kinds), self.label_kind)
         fits = isinstance(self.classes, tuple) and all(_names_a(self.label_kind, name) for name in self.classes)
         require(fits, "classes", f"{self.label_kind} labels", self.classes)
+        require(self.task in get_args(Kind), "task", "one of " + ", ".join(get_args(Kind)), self.task)
+        link = self.as_task().untrained_decision.link
+        require(self.decision.link == link, "link", f"{link} for {self.task}", self.decision.link)
         thresholds = self.decision.thresholds
-        require(len(thresholds) in (0, len(self.classes)), "thresholds", "one for each class", thresholds)
+        fitting = (len(self.classes),) if self.decision.link == "sigmoid" else (0, len(self.classes))
+        require(len(thresholds) in fitting, "thresholds", "one for each class", thresholds)
 
     @property
     def labels(self) -> list[str | int | bool]:
         """The labels as they were in training, in the order of the logits."""
         return [_LABEL_OF_NAME[self.label_kind](name) for name in self.classes]
 
+    def as_task(self) -> Task:
+        """The kind of label, with its names."""
+        return task_named(self.task, self.classes, label_column=self.label_column)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values; what a model does not have is not mentioned."""
-        absent = {name for name in ("early_exit", "bf16", "int8") if getattr(self, name) is None}
-        return {key: value for key, value in super().to_dict().items() if key not in absent}
+        optional = ("early_exit", "bf16", "int8", "label_separator", "text_pair_columns")
+        return {key: value for key, value in super().to_dict().items() if value or key not in optional}
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -16,7 +16,7 @@ from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.inference import for_inference
 from huiyan.models.int8 import Calibration, calibrate, can_calibrate
 from huiyan.models.prepacked import can_multiply_int8
-from huiyan.tasks.classify import logits_of, packed_batches
+from huiyan.tasks.logits import logits_of, packed_batches
 
 AnsweringPrecision = Precision | Literal["int8"]
 FEWEST_ROWS_BF16 = 50
@@ -37,8 +37,8 @@ class PrecisionCheck(Config):
 
     Args:
         rows: that were compared.
-        largest_change: of any probability.
-        flips: share of the rows that get another label.
+        largest_change: of any probability; of a number, in standard deviations.
+        flips: share of the rows that get another answer.
     """
 
     rows: int
@@ -111,14 +111,13 @@ def check_precisions(
         checking: sequences to answer; rows it was not trained on.
         device: where it is, and is to answer.
     """
-    exact = _probabilities(model, checking, decision, "fp32")
+    exact = _outputs(model, checking, decision, "fp32")
 
     def compare(precision: AnsweringPrecision, calibration: Calibration | None = None) -> PrecisionCheck:
-        rough = _probabilities(model, checking, decision, precision, calibration)
-        flips = decision.choose(exact) != decision.choose(rough)
+        moved, flips = decision.changes(exact, _outputs(model, checking, decision, precision, calibration))
         return PrecisionCheck(
             rows=len(checking),
-            largest_change=float(np.abs(exact - rough).max(initial=0.0)),
+            largest_change=float(moved.max(initial=0.0)),
             flips=float(flips.mean()) if len(flips) else 0.0,
         )
 
@@ -140,14 +139,14 @@ def check_precisions(
     return Checked(bf16, int8, replace(calibration, first_layer=int8.first_layer))
 
 
-def _probabilities(
+def _outputs(
     model: SequenceClassifier,
     sequences: Sequence[list[int]],
     decision: Decision,
     precision: AnsweringPrecision,
     calibration: Calibration | None = None,
 ) -> Float[np.ndarray, "n c"]:
-    return decision.probabilities(logits_of(for_inference(model, precision, calibration), sequences))
+    return decision.outputs(logits_of(for_inference(model, precision, calibration), sequences))
 
 
 def answering_precision(

@@ -1,6 +1,5 @@
 """``profile.json``: what the rows a model learned from were like, without a word of them."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ class Profile(Config):
         length_edges: of the histogram of their tokens, special tokens included, after cutting; one more than bars.
         length_rows: rows in each bar.
         unknown_pieces: share of the tokens that the vocabulary does not have.
-        classes: rows of each label.
+        classes: rows of each label; of numbers, rows of each tenth.
         scripts: share of the letters that each script has.
         validation_rows: where the rows came from that chose the best weights, the temperature and the thresholds.
         fingerprint: SHA-256 over the texts and labels learned from, in order.
@@ -44,14 +43,14 @@ class Profile(Config):
     def of(
         cls,
         sequences: Sequence[Sequence[int]],
-        labels: Sequence[str],
+        classes: dict[str, int],
         *,
         unknown_id: int | None,
         scripts: dict[str, float],
         validation_rows: Sequence[str],
         fingerprint: str,
     ) -> Self:
-        """The profile of rows given as token ids with their labels."""
+        """The profile of rows given as token ids, and of how many have each label."""
         lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
         edges = histogram_edges(lengths)
         unknown = sum(list(sequence).count(unknown_id) for sequence in sequences) if unknown_id is not None else 0
@@ -60,7 +59,7 @@ class Profile(Config):
             length_edges=tuple(edges.tolist()),
             length_rows=tuple(np.histogram(lengths, edges)[0].tolist()),
             unknown_pieces=unknown / max(1, int(lengths.sum())),
-            classes=dict(Counter(labels).most_common()),
+            classes=classes,
             scripts=scripts,
             validation_rows=tuple(validation_rows),
             fingerprint=fingerprint,

@@ -1,6 +1,7 @@
 """From texts to token ids and back to a folder that others can read."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -9,6 +10,7 @@ import tokenizers
 from huiyan.core.errors import ConfigError, SourceError
 from huiyan.core.files import atomic_text, write_json
 from huiyan.core.json_files import read_object
+from huiyan.core.texts import PairTokens, Text
 from huiyan.text.wordpiece import wordpiece_from_vocabulary
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -38,6 +40,7 @@ class Tokenizer:
         self._backend.no_truncation()
         self._settings = dict(settings or {})
         self._before, self._after = _frame(backend)
+        self._pair = _pair_frame(backend)
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
@@ -61,26 +64,34 @@ class Tokenizer:
             f"{TOKENIZER_FILE}.",
         )
 
-    def encode_batch(self, texts: Sequence[str], *, max_length: int) -> list[list[int]]:
+    def encode_batch(self, texts: Sequence[Text], *, max_length: int) -> list[list[int]]:
         """Token ids of every text, special tokens included, cut at the right to ``max_length``.
 
+        Two texts are joined as the tokenizer's own post-processor joins them, and the longer of the two is cut first.
+
         Raises:
-            ConfigError: ``max_length`` leaves no room for a token beside the special ones.
+            ConfigError: ``max_length`` leaves no room for a token of each text beside the special ones.
         """
-        room = max_length - len(self._before) - len(self._after)
-        if room < 1:
+        pairs = bool(texts) and not isinstance(texts[0], str)
+        room = max_length - (self._pair.special if pairs else len(self._before) + len(self._after))
+        if room < 1 + pairs:
             raise ConfigError(
-                f"The max_length option must be at least {max_length - room + 1}, one token beside the "
-                f"{max_length - room} special ones. Got {max_length} instead."
+                f"The max_length option must be at least {max_length - room + 1 + pairs}, "
+                f"{'a token of each text' if pairs else 'one token'} beside the {max_length - room} special ones. "
+                f"Got {max_length} instead."
             )
+        if pairs:
+            both = zip(*(self._encode(side) for side in _sides(texts)), strict=True)
+            return [self._pair.joined(*_cut(first.ids, second.ids, room)) for first, second in both]
         return [[*self._before, *encoding.ids[:room], *self._after] for encoding in self._encode(texts)]
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of every text uncut, special tokens included."""
+    def count_tokens(self, texts: Sequence[Text]) -> list[int]:
+        """Tokens of every text, or of two together, uncut, special tokens included."""
+        if texts and not isinstance(texts[0], str):
+            first, second = (self._lengths(side) for side in _sides(texts))
+            return [one + other + self._pair.special for one, other in zip(first, second, strict=True)]
         special = len(self._before) + len(self._after)
-        # An encoding holds far more than its length, so not those of all texts at once.
-        parts = (texts[start : start + _COUNTED] for start in range(0, len(texts), _COUNTED))
-        return [len(encoding) + special for part in parts for encoding in self._encode(part)]
+        return [length + special for length in self._lengths(texts)]
 
     @property
     def vocab_size(self) -> int:
@@ -136,13 +147,19 @@ class Tokenizer:
         write_json(folder / SETTINGS_FILE, settings)
         write_json(folder / SPECIAL_TOKENS_FILE, special)
 
-    def _encode(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
+    def _lengths(self, texts: Sequence[Text]) -> list[int]:
+        # An encoding holds far more than its length, so not those of all texts at once.
+        parts = (texts[start : start + _COUNTED] for start in range(0, len(texts), _COUNTED))
+        return [len(encoding) for part in parts for encoding in self._encode(part)]
+
+    def _encode(self, texts: Sequence[Text]) -> list[tokenizers.Encoding]:
+        singles = cast("Sequence[str]", texts)
         try:
-            return self._encode_whole(texts)
+            return self._encode_whole(singles)
         except TypeError:
             # Half of a surrogate pair, which JSON can spell and UTF-8 cannot, is refused as if it were no text.
             return self._encode_whole(
-                [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
+                [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in singles]
             )
 
     def _encode_whole(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
@@ -160,14 +177,72 @@ class Tokenizer:
         return None if token is None else self._backend.token_to_id(token)
 
 
+@dataclass(frozen=True)
+class _PairFrame:
+    """The special tokens around two texts that are read together; ``second`` tokens of ``between`` have type 0.
+
+    It is None where every token has type 0.
+    """
+
+    before: list[int]
+    between: list[int]
+    after: list[int]
+    second: int | None
+
+    @property
+    def special(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after)
+
+    def joined(self, first: list[int], other: list[int]) -> list[int]:
+        ids = [*self.before, *first, *self.between, *other, *self.after]
+        return ids if self.second is None else PairTokens(ids, len(self.before) + len(first) + self.second)
+
+
 def _frame(backend: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
-    # The special tokens around a single text, seen on the first probe that gives a token of its own.
+    # The special tokens around a single text.
+    framed = backend.encode(_probe(backend))
+    content = _content_of(framed)
+    return framed.ids[: content[0]], framed.ids[content[-1] + 1 :]
+
+
+def _pair_frame(backend: tokenizers.Tokenizer) -> _PairFrame:
+    probe = _probe(backend)
+    framed = backend.encode(probe, probe)
+    content = _content_of(framed)
+    # Both sides are the same text, so the middle of what is content parts them.
+    start, end = content[len(content) // 2 - 1] + 1, content[len(content) // 2]
+    types = framed.type_ids[start:]
+    return _PairFrame(
+        framed.ids[: content[0]],
+        framed.ids[start:end],
+        framed.ids[content[-1] + 1 :],
+        types.index(1) if 1 in types else None,
+    )
+
+
+def _probe(backend: tokenizers.Tokenizer) -> str:
+    """A text that gives a token of its own."""
     for probe in ("a", "0", "的", "."):
-        framed = backend.encode(probe)
-        content = [i for i, special in enumerate(framed.special_tokens_mask) if not special]
-        if content:
-            return framed.ids[: content[0]], framed.ids[content[-1] + 1 :]
+        if _content_of(backend.encode(probe)):
+            return probe
     raise SourceError("This tokenizer gives no token for any letter, so it cannot be used.")
+
+
+def _content_of(framed: tokenizers.Encoding) -> list[int]:
+    return [place for place, special in enumerate(framed.special_tokens_mask) if not special]
+
+
+def _sides(pairs: Sequence[Text]) -> tuple[list[str], list[str]]:
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _cut(first: list[int], second: list[int], room: int) -> tuple[list[int], list[int]]:
+    """Both within ``room`` tokens: the longer one gives way first, then both have half (the longer one of an odd)."""
+    if len(first) + len(second) <= room:
+        return first, second
+    short = min(len(first), len(second), room // 2)
+    long = room - short
+    return (first[:short], second[:long]) if len(first) <= len(second) else (first[:long], second[:short])
 
 
 def _input_names(backend: tokenizers.Tokenizer, settings: dict[str, Any]) -> list[str]:

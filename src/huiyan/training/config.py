@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from huiyan.core.config import Config, require
+from huiyan.core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,10 @@ class TrainingConfig(Config):
         layer_decay: Learning rate of a layer as a multiple of the one above it; 1 is the same everywhere.
         label_smoothing: Share of the target spread over all classes.
         class_weights: "none", or "balanced" to count every class the same whatever its rows.
-        metric: Validation figure that picks the best checkpoint: macro_f1, accuracy, mcc or loss.
+        focal: How much less rows count that are easy already (the focal loss's γ, such as 2); 0 counts all the same.
+        sampling: "none", or "balanced" to draw every class equally often in an epoch.
+        metric: Validation figure that picks the best checkpoint. auto is macro_f1 (qwk for ordinal labels, r2 for
+            numbers); others are accuracy, mcc, micro_f1, exact_match, spearman and loss.
         validations_per_epoch: How often an epoch stops to look at the validation rows.
         patience: Stop after this many validations without a better figure; 0 never stops early.
         precision: auto, fp32, bf16 or fp16. auto is bf16 where the machine multiplies it natively.
@@ -45,7 +49,11 @@ class TrainingConfig(Config):
     layer_decay: float = 0.9
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
-    metric: Literal["macro_f1", "accuracy", "mcc", "loss"] = "macro_f1"
+    focal: float = 0.0
+    sampling: Literal["none", "balanced"] = "none"
+    metric: Literal[
+        "auto", "macro_f1", "accuracy", "mcc", "micro_f1", "exact_match", "qwk", "r2", "spearman", "loss"
+    ] = "auto"
     validations_per_epoch: int = 2
     patience: int = 4
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -58,19 +66,23 @@ class TrainingConfig(Config):
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         for name in ("learning_rate", "checkpoint_minutes"):
             require(0 < getattr(self, name) < float("inf"), name, "a positive number", getattr(self, name))
-        for name in ("weight_decay", "clip", "patience", "seed"):
+        for name in ("weight_decay", "clip", "patience", "seed", "focal"):
             require(0 <= getattr(self, name) < float("inf"), name, "0 or more", getattr(self, name))
         require(self.max_minutes is None or self.max_minutes > 0, "max_minutes", "more than 0", self.max_minutes)
         require(0 <= self.warmup < 1, "warmup", "a share in [0, 1)", self.warmup)
         require(0 < self.layer_decay <= 1, "layer_decay", "in (0, 1]", self.layer_decay)
         require(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)", self.label_smoothing)
+        if self.focal and self.label_smoothing:
+            raise ConfigError("--focal and --label-smoothing both change the target of the loss.", hint="Give one.")
         for name, choices in _CHOICES.items():
             require(getattr(self, name) in choices, name, "one of " + ", ".join(choices), getattr(self, name))
 
 
+METRICS = ("auto", "macro_f1", "accuracy", "mcc", "micro_f1", "exact_match", "qwk", "r2", "spearman", "loss")
 _CHOICES = {
     "schedule": ("linear", "cosine", "constant"),
     "class_weights": ("none", "balanced"),
-    "metric": ("macro_f1", "accuracy", "mcc", "loss"),
+    "sampling": ("none", "balanced"),
+    "metric": METRICS,
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }

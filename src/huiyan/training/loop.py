@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -43,6 +44,11 @@ class Objective(Protocol):
     @property
     def lengths(self) -> Sequence[int]:
         """Tokens in each training row."""
+        ...
+
+    @property
+    def sampled_as(self) -> np.ndarray | None:
+        """A number for each row, each drawn equally often in an epoch; None takes every row once."""
         ...
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
@@ -90,10 +96,12 @@ class Validation:
     Args:
         run: gives the figures of the model on the validation rows, ``loss`` among them.
         tokens: tokens in those rows, to foresee how long a look takes.
+        metric: the figure that picks the best weights where the configuration leaves it open.
     """
 
     run: Callable[[], dict[str, float]]
     tokens: int
+    metric: str = "macro_f1"
 
 
 class TrainingLoop:
@@ -253,7 +261,8 @@ class TrainingLoop:
         )
 
     def _validate(self, number: int) -> None:
-        state, metric = self.state, self.config.metric
+        state = self.state
+        metric = self.validation.metric if self.config.metric == "auto" else self.config.metric
         self.model.eval()
         figures = self.validation.run()
         if not math.isfinite(figures["loss"]):
@@ -370,6 +379,7 @@ class TrainingLoop:
                 accumulate=config.accumulate,
                 validations_per_epoch=config.validations_per_epoch,
                 seed=config.seed,
+                sampled_as=self.objective.sampled_as,
             )
             self._epoch = (epoch, steps)
         return self._epoch[1]

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from huiyan.core.devices import pick_device
 from huiyan.core.lanes import Lanes
+from huiyan.core.texts import Text
 from huiyan.tasks.artifact import Artifact, Patience
 from huiyan.workflows.config import ComputeConfig
 
@@ -48,12 +49,13 @@ class Answering:
     @property
     def columns(self) -> list[str]:
         """Names of the added columns."""
-        classes = self.artifact.manifest.classes if self.all_classes else ()
+        manifest = self.artifact.manifest
+        one_of_several = manifest.task in ("classify", "ordinal")
         return [
             f"{self.prefix}prediction",
-            *([f"{self.prefix}likeliest"] if self.artifact.manifest.decision.thresholds else []),
-            f"{self.prefix}probability",
-            *(f"{self.prefix}probability_{name}" for name in classes),
+            *([f"{self.prefix}likeliest"] if one_of_several and manifest.decision.thresholds else []),
+            *([f"{self.prefix}probability"] if one_of_several else []),
+            *(f"{self.prefix}probability_{name}" for name in (manifest.classes if self.all_classes else ())),
         ]
 
     @property
@@ -62,31 +64,41 @@ class Answering:
         return self._at_limit[0]
 
     def start(
-        self, texts: Sequence[str], lanes: Lanes, *, on_rows: Callable[[int], None] | None = None
+        self, texts: Sequence[Text], lanes: Lanes, *, on_rows: Callable[[int], None] | None = None
     ) -> Callable[[], list[dict[str, Any]]]:
         """Begin to answer; what comes back waits for the added columns of each text, in order.
 
-        Probabilities have six places. Where the model is not sure the prediction is None, and ``likeliest`` says what
-        it would have been. ``on_rows`` is told, from any thread, how many texts more have been computed.
+        The prediction is a label, a list of labels, or a number; probabilities have six places. Where the model is not
+        sure the prediction is None, and ``likeliest`` says what it would have been. ``on_rows`` is told, from any
+        thread, how many texts more have been computed.
         """
         sequences = self.artifact.encode(texts)
         self._at_limit[0] += sum(len(sequence) >= self.artifact.manifest.max_length for sequence in sequences)
         logits = self.artifact.start_logits(sequences, lanes, patience=self.patience, on_rows=on_rows)
         return lambda: self._answers(logits())
 
-    def _answers(self, logits: Float[np.ndarray, "n c"]) -> list[dict[str, Any]]:
-        manifest, columns = self.artifact.manifest, self.columns
-        probabilities = manifest.decision.probabilities(logits)
-        choices = manifest.decision.choose(probabilities).tolist()
-        sure = manifest.decision.is_sure(probabilities).tolist()
-        answers: list[dict[str, Any]] = []
-        for row, choice, is_sure in zip(probabilities.tolist(), choices, sure, strict=True):
+    def _answers(self, logits: Float[np.ndarray, "n o"]) -> list[dict[str, Any]]:
+        decision, columns = self.artifact.manifest.decision, self.columns
+        outputs = decision.outputs(logits)
+        shown = self._shown(outputs, decision.answers(outputs), decision.is_sure(outputs).tolist())
+        if self.all_classes and self.artifact.manifest.classes:
+            for row, values in zip(shown, outputs.tolist(), strict=True):
+                row += [round(value, 6) for value in values]
+        return [dict(zip(columns, row, strict=True)) for row in shown]
+
+    def _shown(self, outputs: np.ndarray, answers: np.ndarray, sure: list[bool]) -> list[list[Any]]:
+        """The prediction, and what is always beside it."""
+        manifest = self.artifact.manifest
+        if manifest.task == "regression":
+            return [[float(f"{value:.7g}")] for value in answers.tolist()]
+        if manifest.task == "multilabel":
+            return [[self._names(row)] for row in answers]
+        rows: list[list[Any]] = []
+        for row, choice, is_sure in zip(outputs.tolist(), answers.tolist(), sure, strict=True):
             name = manifest.classes[choice]
-            shown: list[Any] = [name if is_sure else None]
-            if manifest.decision.thresholds:
-                shown.append(name)
-            shown.append(round(row[choice], 6))
-            if self.all_classes:
-                shown += [round(value, 6) for value in row]
-            answers.append(dict(zip(columns, shown, strict=True)))
-        return answers
+            likeliest = [name] if manifest.decision.thresholds else []
+            rows.append([name if is_sure else None, *likeliest, round(row[choice], 6)])
+        return rows
+
+    def _names(self, has: np.ndarray) -> list[str]:
+        return [self.artifact.manifest.classes[label] for label in np.flatnonzero(has).tolist()]

@@ -1,5 +1,6 @@
 """`huiyan check`: what there is to know about labelled data before a model learns from it."""
 
+import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from huiyan.core.texts import Text, plain
 from huiyan.data.examples import Examples
+from huiyan.data.labels import counts_of, strata
 from huiyan.data.overlap import Overlap, overlap_of
 from huiyan.data.quality import check_usable
 from huiyan.data.rejected import RejectedRows
@@ -61,10 +64,11 @@ def check(
     """
     with tempfile.TemporaryDirectory(prefix="huiyan-") as folder, RejectedRows(Path(folder) / "rejected") as rejected:
         paths = {"train": file, "validation": data.validation, "test": data.test}
-        parts = {name: read_file(path, data, rejected, say) for name, path in paths.items() if path is not None}
-        remarks = check_usable(parts["train"], label_column=data.label)
+        labels = data.label_reader()
+        parts = {name: read_file(path, data, labels, rejected, say) for name, path in paths.items() if path is not None}
+        remarks = check_usable(parts["train"], label_column=data.label, order=data.label_order)
         reasons = dict(rejected.reasons)
-    source = fetch_model(model_for(model, parts["train"].texts))
+    source = fetch_model(model_for(model, parts["train"].plain))
     tokenizer = Tokenizer.from_folder(source.folder)
     say("looking for duplicates")
     overlap = overlap_of(parts)
@@ -93,7 +97,7 @@ def look_at(
     parts: dict[str, Examples],
     overlap: Overlap,
     *,
-    count_tokens: Callable[[Sequence[str]], list[int]],
+    count_tokens: Callable[[Sequence[Text]], list[int]],
     max_length: int,
     doubted: Examples | None,
     seed: int,
@@ -117,7 +121,7 @@ def look_at(
     found = _describe(parts)
     found["tokens"] = _tokens(parts, count_tokens, max_length)
     found["overlap"] = {name: value for name, value in asdict(overlap).items() if name != "first_alike"}
-    if doubted is not None:
+    if doubted is not None and doubted.kind in ("classify", "ordinal"):
         say("cross-validating a linear model, to see which labels it doubts")
         found["doubts"] = _doubts(doubted, overlap.keys_of(doubted), seed)
     found["findings"] = _findings(found)
@@ -125,11 +129,12 @@ def look_at(
 
 
 def _describe(parts: dict[str, Examples]) -> dict[str, Any]:
-    everything = [text for examples in parts.values() for text in examples.texts]
+    everything = [text for examples in parts.values() for text in examples.plain]
     sources = [source for examples in parts.values() for source in examples.sources]
     return {
         "splits": {name: len(examples) for name, examples in parts.items()},
-        "class_counts": {name: dict(Counter(examples.labels).most_common()) for name, examples in parts.items()},
+        "task": parts["train"].kind,
+        "class_counts": _class_counts(parts),
         "scripts": script_shares(spread(everything, LOOKED_AT)),
         "suspicious": [
             {
@@ -144,13 +149,24 @@ def _describe(parts: dict[str, Examples]) -> dict[str, Any]:
     }
 
 
+def _class_counts(parts: dict[str, Examples]) -> dict[str, dict[str, int]]:
+    """Rows of each name in each part; of numbers, rows of each tenth of all."""
+    kind = parts["train"].kind
+    if kind != "regression":
+        return {name: counts_of(examples.labels, kind) for name, examples in parts.items()}
+    order = counts_of([label for examples in parts.values() for label in examples.labels], kind)
+    named = iter(strata([label for examples in parts.values() for label in examples.labels], kind))
+    counts = {name: Counter(itertools.islice(named, len(examples))) for name, examples in parts.items()}
+    return {name: {one: found[one] for one in order} for name, found in counts.items()}
+
+
 def _around(text: str, place: int) -> str:
     start = max(0, place - 30)
     return ("…" if start else "") + text[start : place + SHOWN_CHARACTERS - 30]
 
 
 def _tokens(
-    parts: dict[str, Examples], count_tokens: Callable[[Sequence[str]], list[int]], max_length: int
+    parts: dict[str, Examples], count_tokens: Callable[[Sequence[Text]], list[int]], max_length: int
 ) -> dict[str, Any]:
     lengths = np.concatenate([np.array(count_tokens(examples.texts)) for examples in parts.values()])
     edges = histogram_edges(lengths)
@@ -171,7 +187,7 @@ def _doubts(known: Examples, blocks: list[str], seed: int) -> dict[str, Any]:
     classes = sorted(set(known.labels))
     labels = class_indices(known.labels, classes)
     probabilities = out_of_fold(
-        known.texts, labels, blocks, n_classes=len(classes), character_ngrams=mostly_han(known.texts), seed=seed
+        known.plain, labels, blocks, n_classes=len(classes), character_ngrams=mostly_han(known.plain), seed=seed
     )
     found = doubtful_labels(labels, probabilities)
     return {
@@ -181,7 +197,7 @@ def _doubts(known: Examples, blocks: list[str], seed: int) -> dict[str, Any]:
         "examples": [
             {
                 "source": known.sources[doubt.row],
-                "text": known.texts[doubt.row][:SHOWN_CHARACTERS],
+                "text": plain(known.texts[doubt.row])[:SHOWN_CHARACTERS],
                 "label": classes[doubt.label],
                 "likely": classes[doubt.likely],
                 "probability_of_label": doubt.probability_of_label,
@@ -209,7 +225,8 @@ def _findings(found: dict[str, Any]) -> list[str]:
             f"Texts longer than {tokens['max_length']} tokens, which are cut: {tokens['cut_rows']:,} "
             f"({tokens['cut_share_of_tokens']:.1%} of all tokens)." + _enough(tokens)
         )
-    said += _of_classes(found["class_counts"]["train"])
+    if found["task"] != "regression":
+        said += _of_classes(found["class_counts"]["train"])
     if overlap["exact"] + overlap["near"]:
         said.append(
             f"Rows that repeat another one: {overlap['exact']:,}, and {overlap['near']:,} nearly. Splits of our own "

@@ -95,6 +95,8 @@ def compress(
     config, out = config or CompressConfig(), out or default_out(run)
     where = pick_device(device)
     before, after = (Artifact.load(run, device=where) for _ in range(2))
+    if before.manifest.task != "classify":
+        raise ArtifactError(f"{run} is for the task {before.manifest.task}; compress knows classify.")
     if before.model.config.encoder.ranks:
         raise ArtifactError(
             f"{run} is compressed already.",
@@ -172,7 +174,12 @@ def _read_halves(
     manifest = artifact.manifest
     with RejectedRows() as aside:
         read = read_examples(
-            file, text=manifest.text_columns, label=manifest.label_column, encoding=encoding, rejected=aside
+            file,
+            text=manifest.text_columns,
+            text_pair=manifest.text_pair_columns,
+            label=manifest.label_column,
+            encoding=encoding,
+            rejected=aside,
         )
         rows = with_known_labels(read, set(manifest.classes), aside, file)
     if aside.count:
@@ -185,11 +192,11 @@ def _read_halves(
         )
     try:
         # Texts that are nearly alike stay on one side, or the half reported on would not be unseen.
-        split = split_rows(rows.labels, rows.texts, seed=0, fractions=(0.5, 0.0, 0.5))
+        split = split_rows(rows.labels, rows.plain, seed=0, fractions=(0.5, 0.0, 0.5))
     except DataError as error:
         raise DataError(error.message, hint="Give a larger table, whose texts differ more.") from error
     choosing, reporting = rows.take(spread(split.train, CHOOSING_ROWS)), rows.take(split.test)
-    seen = seen_in_training(run, rows.texts)
+    seen = seen_in_training(run, rows.plain)
     data: dict[str, Any] = {
         "file": file,
         "rows_read": rows.rows_read,

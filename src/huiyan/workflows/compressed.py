@@ -23,7 +23,7 @@ from huiyan.models.weights import weight_files
 from huiyan.tasks.artifact import Artifact
 from huiyan.tasks.classify import class_indices
 from huiyan.workflows import wording
-from huiyan.workflows.assess import figures_with_intervals
+from huiyan.workflows.judging.classes import ClassJudge, answers_of
 from huiyan.workflows.rank_search import Trial
 from huiyan.workflows.rendering import render_compressed_card, render_size_picture
 
@@ -47,14 +47,14 @@ def compare_models(
         folders: where the two lie.
     """
     classes, original, chosen = before.manifest.classes, trials[0], trials[-1]
-    labels = class_indices(rows.labels, classes)
-    old, new = before.probabilities(rows.texts), after.probabilities(rows.texts)
+    judge, labels = ClassJudge(before.manifest.as_task()), class_indices(rows.labels, classes)
+    old, new = before.outputs(rows.texts), after.outputs(rows.texts)
     sizes = [sum(path.stat().st_size for path in weight_files(folder)) for folder in folders]
     compared = {metric: compare_paired(labels, new, old, metric=metric, name="the full model") for metric in METRICS}
     return {
         "classes": list(classes),
-        "before": figures_with_intervals(labels, old, classes),
-        "test": figures_with_intervals(labels, new, classes),
+        "before": judge.figures(labels, answers_of(old)),
+        "test": judge.figures(labels, answers_of(new)),
         "comparisons": [
             {
                 "metric": metric,
@@ -84,7 +84,7 @@ def compare_models(
     }
 
 
-def rows_per_second(before: Artifact, after: Artifact, texts: Sequence[str]) -> dict[str, Any]:
+def rows_per_second(before: Artifact, after: Artifact, texts: Sequence[str | tuple[str, str]]) -> dict[str, Any]:
     """How fast both answer the same texts, from text to probabilities: turn by turn, the median of several rounds."""
     models = {"before": before, "after": after}
     seconds: dict[str, list[float]] = {name: [] for name in models}
@@ -94,7 +94,7 @@ def rows_per_second(before: Artifact, after: Artifact, texts: Sequence[str]) -> 
             device = next(models[name].model.parameters()).device
             wait_for(device)
             began = time.perf_counter()
-            models[name].probabilities(texts)
+            models[name].outputs(texts)
             wait_for(device)
             if number:  # the first round warms up
                 seconds[name].append(time.perf_counter() - began)

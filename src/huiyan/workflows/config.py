@@ -5,6 +5,7 @@ from typing import Literal
 
 from huiyan.core.config import Config, require
 from huiyan.core.errors import ConfigError
+from huiyan.data.labels import AskedKind, LabelReader
 from huiyan.training.config import TrainingConfig
 
 MOST_REPEATS = 100
@@ -18,6 +19,13 @@ class DataConfig(Config):
     Attributes:
         text: Column with the text; give it several times to join columns.
         label: Column with the label.
+        text_pair: Column with a second text that is read together with the first, such as an answer to a question.
+        task: What the labels are: classify (one of several), multilabel (any number of several), ordinal (one of
+            several that have an order) or regression (a number). auto is multilabel where they are lists or
+            --label-separator is given, ordinal where --label-order is given, else classify.
+        label_separator: What stands between the labels in a cell, such as "|"; several labels a text.
+        label_order: The labels from the lowest to the highest, one after the other; numbers need none.
+        drop_label: A label whose rows are set aside, such as "-" for rows that nobody agreed on.
         validation: File with the validation rows; without it they are taken from FILE.
         test: File with the test rows; without it they are taken from FILE.
         group: Column whose rows stay in one split together, such as a customer.
@@ -26,15 +34,31 @@ class DataConfig(Config):
 
     text: tuple[str, ...]
     label: str
+    text_pair: tuple[str, ...] = ()
+    task: AskedKind = "auto"
+    label_separator: str | None = None
+    label_order: tuple[str, ...] = ()
+    drop_label: tuple[str, ...] = ()
     validation: str | None = None
     test: str | None = None
     group: str | None = None
     encoding: str | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.text, str):
-            object.__setattr__(self, "text", (self.text,))
+        for name in ("text", "text_pair", "label_order", "drop_label"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                object.__setattr__(self, name, (value,))
         require(len(self.text) > 0, "text", "at least one column", self.text)
+        self.label_reader()
+
+    def label_reader(self) -> LabelReader:
+        """What reads the label column, of all files of a run.
+
+        Raises:
+            ConfigError: the options are not for one kind of label.
+        """
+        return LabelReader(self.task, self.label_separator, self.label_order, self.drop_label)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ def fit_decision(labels: np.ndarray, logits: np.ndarray, config: AnswersConfig) 
         config: how sure.
     """
     decision = Decision(temperature=fit_temperature(labels, logits))
-    found = thresholds_of(labels, decision.probabilities(logits), config)
+    found = thresholds_of(labels, decision.outputs(logits), config)
     thresholds = tuple(None if one is None else one.threshold for one in found)
     return Decision(temperature=decision.temperature, thresholds=thresholds)
 

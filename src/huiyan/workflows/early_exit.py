@@ -15,7 +15,8 @@ from huiyan.core.files import atomic_text, write_json
 from huiyan.data.examples import Examples
 from huiyan.evaluation.metrics import classification_scores
 from huiyan.tasks.artifact import Artifact
-from huiyan.tasks.classify import class_indices, early_logits_of, logits_of_every_head
+from huiyan.tasks.classify import class_indices
+from huiyan.tasks.logits import early_logits_of, logits_of_every_head
 from huiyan.workflows.rendering import render_exit_picture
 
 TOLERANCE = 0.005
@@ -137,7 +138,7 @@ def _answers(artifact: Artifact, examples: Examples) -> tuple[Float[np.ndarray, 
 def _scores(
     logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], classes: Sequence[str]
 ) -> dict[str, float]:
-    scores = classification_scores(labels, Decision().probabilities(logits), classes)
+    scores = classification_scores(labels, Decision().outputs(logits), classes)
     return {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1}
 
 

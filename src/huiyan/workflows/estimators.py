@@ -1,18 +1,20 @@
-"""The main job in scikit-learn's manner: ``TextClassifier().fit(texts, labels).predict(texts)``."""
+"""The main job in scikit-learn's manner: ``TextClassifier().fit(texts, labels).predict(texts)``; numbers likewise."""
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from rich.console import Console
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import NotFittedError
 
 from huiyan.core.devices import pick_device
-from huiyan.core.errors import DataError, OutputError
+from huiyan.core.errors import ArtifactError, DataError, OutputError
+from huiyan.core.texts import Text
 from huiyan.data.examples import Examples
+from huiyan.data.labels import Kind, number_label
 from huiyan.data.quality import check_usable
 from huiyan.data.splits import split_rows
 from huiyan.tasks.artifact import Artifact, Patience
@@ -20,17 +22,14 @@ from huiyan.tasks.manifest import MANIFEST
 from huiyan.tasks.precision import answering_precision
 from huiyan.training.config import TrainingConfig
 from huiyan.training.progress import Silent, progress_for
-from huiyan.workflows.config import FitConfig, ModelConfig
-from huiyan.workflows.fit import fit_classifier
+from huiyan.workflows.config import DataConfig, FitConfig, ModelConfig
+from huiyan.workflows.fit import fit_model
 from huiyan.workflows.models import fetch_model, model_for
 from huiyan.workflows.run_folder import RUN
 
 
-class TextClassifier(ClassifierMixin, BaseEstimator):
-    """Fine-tunes a pretrained encoder to give each text one of several labels.
-
-    Labels may be strings, integers or booleans, all of one kind, and come back as what they were, from a saved
-    folder too. Probabilities follow ``classes_``.
+class _TextEstimator(BaseEstimator):
+    """What fine-tunes a pretrained encoder on texts, or on pairs of texts given as tuples of two.
 
     An option that is None is that of ``config``, and one that is given replaces it.
 
@@ -51,7 +50,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     matters changes, else in float32; ``load`` takes another ``precision``.
     """
 
-    classes_: np.ndarray
+    kind: ClassVar[Kind]
+    artifact_: Artifact
 
     def __init__(
         self,
@@ -78,62 +78,29 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         self.early_exit = early_exit
         self.verbose = verbose
 
-    def fit(
-        self, X: Sequence[str], y: Sequence[Any], *, validation: tuple[Sequence[str], Sequence[Any]] | None = None
-    ) -> Self:
-        """Fine-tune on texts and their labels.
-
-        Args:
-            X: texts, `n`.
-            y: labels, `n`: strings, integers or booleans.
-            validation: texts and labels that pick the best checkpoint; a tenth of the rows when not given.
-        Raises:
-            DataError: too few texts, one label alone, texts and labels of different number, or of a wrong kind.
-            ConfigError: an option is not one we know.
-        """
+    def _fit(self, rows: Examples, held_out: Examples | None, label_kind: str) -> Artifact:
         model_config = dataclasses.replace(ModelConfig(model=self.model), **self._given("max_length", "early_exit"))
         training = dataclasses.replace(
             TrainingConfig() if self.config is None else self.config,
             **self._given("epochs", "learning_rate", "batch_tokens", "precision", "seed"),
         )
-        rows = _examples(X, y, "the training texts")
-        label_kind = _kind_of([*y, *(validation[1] if validation is not None else ())])
         check_usable(rows, label_column="y")
-        if validation is None:
-            splits = split_rows(rows.labels, rows.texts, groups=None, seed=training.seed, fractions=(0.9, 0.1, 0.0))
+        train = rows
+        if held_out is None:
+            splits = split_rows(rows.strata, rows.plain, groups=None, seed=training.seed, fractions=(0.9, 0.1, 0.0))
             train, held_out = rows.take(splits.train), rows.take(splits.validation)
-        else:
-            train, held_out = rows, _validation(*validation, known=rows.labels)
-        fitted = fit_classifier(
+        pairs = not isinstance(rows.texts[0], str)
+        fitted = fit_model(
             train,
             held_out,
-            fetch_model(model_for(self.model, train.texts)),
-            columns=(("text",), "label"),
+            fetch_model(model_for(self.model, train.plain)),
+            data=DataConfig(text=("text",), text_pair=("text_pair",) if pairs else (), label="label", task=self.kind),
             options=FitConfig(model=model_config, training=training),
             reporter=progress_for(Console(stderr=True)) if self.verbose else Silent(),
         )
         manifest = dataclasses.replace(fitted.artifact.manifest, label_kind=label_kind)
         precision = answering_precision("auto", fitted.device, bf16=manifest.bf16, int8=manifest.int8)
-        self.artifact_ = dataclasses.replace(fitted.artifact, manifest=manifest, precision=precision)
-        self.classes_ = np.array(manifest.labels)
-        return self
-
-    def predict_proba(self, X: Sequence[str], *, patience: Patience = None) -> np.ndarray:
-        """Probabilities of texts, `n c`, in the order of ``classes_``.
-
-        Args:
-            X: texts, `n`.
-            patience: how many layers in a row have to agree before a text leaves early, or "auto" for the number
-                that was chosen on the validation texts; None is full depth.
-        Raises:
-            ConfigError: ``patience`` is below 1, or the model was not trained with ``early_exit``.
-        """
-        return self._fitted().probabilities(_texts(X, "the texts"), patience=patience)
-
-    def predict(self, X: Sequence[str], *, patience: Patience = None) -> np.ndarray:
-        """The most probable label of each text, `n`; ``patience`` as for ``predict_proba``."""
-        artifact = self._fitted()
-        return self.classes_[artifact.manifest.decision.choose(self.predict_proba(X, patience=patience))]
+        return dataclasses.replace(fitted.artifact, manifest=manifest, precision=precision)
 
     def save(self, path: str | Path) -> None:
         """Write the model folder that ``load``, `huiyan predict` and ``transformers`` read.
@@ -166,12 +133,21 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         """
         artifact = Artifact.load(Path(path), device=pick_device(device), precision=precision)
         manifest = artifact.manifest
+        if manifest.task != cls.kind:
+            reader = {"classify": "TextClassifier", "regression": "TextRegressor"}.get(manifest.task)
+            raise ArtifactError(
+                f"{path} is for the task {manifest.task}, and {cls.__name__} is for {cls.kind}.",
+                hint=f"Use {reader}.load." if reader else "Use `huiyan predict`, or Artifact.load.",
+            )
         loaded = cls(
             model=manifest.source, max_length=manifest.max_length, early_exit=artifact.exits is not None or None
         )
         loaded.artifact_ = artifact
-        loaded.classes_ = np.array(artifact.manifest.labels)
+        loaded._take_up(artifact)
         return loaded
+
+    def _take_up(self, artifact: Artifact) -> None:
+        """Set what callers may read of a fitted estimator."""
 
     def _given(self, *names: str) -> dict[str, Any]:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
@@ -179,39 +155,165 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     def _fitted(self) -> Artifact:
         artifact = getattr(self, "artifact_", None)
         if artifact is None:
-            raise NotFittedError("This TextClassifier is not fitted yet. Call fit(texts, labels), or load(folder).")
+            name = type(self).__name__
+            raise NotFittedError(f"This {name} is not fitted yet. Call fit(texts, labels), or load(folder).")
         return artifact
 
 
-def _examples(texts: Sequence[str], labels: Sequence[Any], name: str) -> Examples:
-    checked, named = _texts(texts, name), [_label(value) for value in labels]
-    if len(checked) != len(named):
-        raise DataError(f"There must be one label for each of {name}. Got {len(checked)} texts, {len(named)} labels.")
-    return Examples(checked, named, None, [f"row {number}" for number in range(len(checked))])
+class TextClassifier(ClassifierMixin, _TextEstimator):
+    """Fine-tunes a pretrained encoder to give each text one of several labels.
+
+    Labels may be strings, integers or booleans, all of one kind, and come back as what they were, from a saved
+    folder too. Probabilities follow ``classes_``. A text may be a tuple of two that are read together.
+
+    An option that is None is that of ``config``, and one that is given replaces it.
+
+    Args:
+        model: ``auto``, ``package:NAME``, a folder, or ``OWNER/NAME`` on the hub.
+        epochs: passes over the training texts.
+        learning_rate: peak learning rate, per step.
+        max_length: tokens a text is cut to, special tokens included; None is the default of ``ModelConfig``.
+        batch_tokens: tokens in a batch.
+        precision: to train in: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        seed: of the order, the dropout, the head and the validation rows.
+        config: all training options; None is ``TrainingConfig()``.
+        early_exit: train a head after every layer, so that ``predict`` can be given a ``patience``; None is the
+            default of ``ModelConfig``, which is not to.
+        verbose: tell on standard error how the training goes.
+
+    Answers are given in bfloat16 where the machine multiplies it natively and the training found that nothing that
+    matters changes, else in float32; ``load`` takes another ``precision``.
+    """
+
+    kind = "classify"
+    classes_: np.ndarray
+
+    def fit(
+        self, X: Sequence[Text], y: Sequence[Any], *, validation: tuple[Sequence[Text], Sequence[Any]] | None = None
+    ) -> Self:
+        """Fine-tune on texts and their labels.
+
+        Args:
+            X: texts, `n`, or tuples of two.
+            y: labels, `n`: strings, integers or booleans.
+            validation: texts and labels that pick the best checkpoint; a tenth of the rows when not given.
+        Raises:
+            DataError: too few texts, one label alone, texts and labels of different number, or of a wrong kind.
+            ConfigError: an option is not one we know.
+        """
+        rows = _examples(X, [_label(value) for value in y], "the training texts")
+        label_kind = _kind_of([*y, *(validation[1] if validation is not None else ())])
+        held_out = None
+        if validation is not None:
+            held_out = _validation(validation[0], [_label(value) for value in validation[1]], known=rows.labels)
+        self.artifact_ = self._fit(rows, held_out, label_kind)
+        self._take_up(self.artifact_)
+        return self
+
+    def predict_proba(self, X: Sequence[Text], *, patience: Patience = None) -> np.ndarray:
+        """Probabilities of texts, `n c`, in the order of ``classes_``.
+
+        Args:
+            X: texts, `n`, or tuples of two.
+            patience: how many layers in a row have to agree before a text leaves early, or "auto" for the number
+                that was chosen on the validation texts; None is full depth.
+        Raises:
+            ConfigError: ``patience`` is below 1, or the model was not trained with ``early_exit``.
+        """
+        return self._fitted().outputs(_texts(X, "the texts"), patience=patience)
+
+    def predict(self, X: Sequence[Text], *, patience: Patience = None) -> np.ndarray:
+        """The most probable label of each text, `n`; ``patience`` as for ``predict_proba``."""
+        artifact = self._fitted()
+        return self.classes_[artifact.manifest.decision.choose(self.predict_proba(X, patience=patience))]
+
+    def _take_up(self, artifact: Artifact) -> None:
+        self.classes_ = np.array(artifact.manifest.labels)
 
 
-def _validation(texts: Sequence[str], labels: Sequence[Any], *, known: Sequence[str]) -> Examples:
-    rows = _examples(texts, labels, "the validation texts")
+class TextRegressor(RegressorMixin, _TextEstimator):
+    """Fine-tunes a pretrained encoder to give each text a number.
+
+    A text may be a tuple of two that are read together, such as two sentences and how alike they are.
+
+    An option that is None is that of ``config``, and one that is given replaces it.
+
+    Args:
+        model: ``auto``, ``package:NAME``, a folder, or ``OWNER/NAME`` on the hub.
+        epochs: passes over the training texts.
+        learning_rate: peak learning rate, per step.
+        max_length: tokens a text is cut to, special tokens included; None is the default of ``ModelConfig``.
+        batch_tokens: tokens in a batch.
+        precision: to train in: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        seed: of the order, the dropout, the head and the validation rows.
+        config: all training options; None is ``TrainingConfig()``.
+        early_exit: train a head after every layer, so that ``predict`` can be given a ``patience``; None is the
+            default of ``ModelConfig``, which is not to.
+        verbose: tell on standard error how the training goes.
+
+    Answers are given in bfloat16 where the machine multiplies it natively and the training found that nothing that
+    matters changes, else in float32; ``load`` takes another ``precision``.
+    """
+
+    kind = "regression"
+
+    def fit(
+        self, X: Sequence[Text], y: Sequence[float], *, validation: tuple[Sequence[Text], Sequence[float]] | None = None
+    ) -> Self:
+        """Fine-tune on texts and their numbers.
+
+        Args:
+            X: texts, `n`, or tuples of two.
+            y: numbers, `n`; finite.
+            validation: texts and numbers that pick the best checkpoint; a tenth of the rows when not given.
+        Raises:
+            DataError: too few texts, one number alone, texts and numbers of different number, or one that is none.
+            ConfigError: an option is not one we know.
+        """
+        rows = _examples(X, [number_label(str(value)) for value in y], "the training texts", self.kind)
+        held_out = None
+        if validation is not None:
+            held_out = _validation(validation[0], [number_label(str(value)) for value in validation[1]], None)
+        self.artifact_ = self._fit(rows, held_out, "text")
+        return self
+
+    def predict(self, X: Sequence[Text]) -> np.ndarray:
+        """The number of each text, `n`."""
+        return self._fitted().outputs(_texts(X, "the texts"))[:, 0]
+
+
+def _examples(texts: Sequence[Text], labels: list[str], name: str, kind: Kind = "classify") -> Examples:
+    checked = _texts(texts, name)
+    if len(checked) != len(labels):
+        raise DataError(f"There must be one label for each of {name}. Got {len(checked)} texts, {len(labels)} labels.")
+    return Examples(checked, labels, None, [f"row {number}" for number in range(len(checked))], kind=kind)
+
+
+def _validation(texts: Sequence[Text], labels: list[str], known: Sequence[str] | None) -> Examples:
+    rows = _examples(texts, labels, "the validation texts", "regression" if known is None else "classify")
     if not rows.texts:
         raise DataError(
             "The validation texts must be one or more. Got none instead.",
             hint="Leave out validation, and a tenth of the training rows serves.",
         )
-    unknown = sorted(set(rows.labels) - set(known))
+    unknown = sorted(set(rows.labels) - set(known)) if known is not None else []
     if unknown:
         raise DataError(f"The validation label {unknown[0]!r} is not among the training labels.")
     return rows
 
 
-def _texts(texts: Sequence[str], name: str) -> list[str]:
+def _texts(texts: Sequence[Text], name: str) -> list[Text]:
     if isinstance(texts, str):
         raise DataError(
             f"{name.capitalize()} must be a sequence of strings. Got one string instead.", hint="Use [text]."
         )
     listed = list(texts)
+    paired = bool(listed) and isinstance(listed[0], tuple)
     for number, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise DataError(f"{name.capitalize()} must be strings. Got {type(text).__name__} at position {number}.")
+        fits = len(text) == 2 and all(isinstance(one, str) for one in text) if isinstance(text, tuple) else not paired
+        if not fits or not (paired or isinstance(text, str)):
+            wanted = "tuples of two strings, as the first is" if paired else "strings"
+            raise DataError(f"{name.capitalize()} must be {wanted}. Got {type(text).__name__} at position {number}.")
     return listed
 
 

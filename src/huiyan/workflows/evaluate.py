@@ -6,13 +6,14 @@ from typing import Any
 
 from huiyan.core.errors import DataError, OutputError
 from huiyan.data.examples import read_examples
+from huiyan.data.labels import LabelReader
 from huiyan.data.rejected import RejectedRows
 from huiyan.data.splits import read_splits, text_sha256
-from huiyan.tasks.classify import class_indices
 from huiyan.workflows.answering import load_to_answer
-from huiyan.workflows.assess import figures_with_intervals
 from huiyan.workflows.config import DEFAULT_COMPUTE, ComputeConfig
 from huiyan.workflows.deciding import answered
+from huiyan.workflows.judging.judge import Answers
+from huiyan.workflows.judging.kinds import judge_of
 from huiyan.workflows.tables import SPLITS, with_known_labels
 
 
@@ -35,10 +36,9 @@ def evaluate(
         rejected: where to list the rows set aside, as JSON lines with file, line and reason; replaced if it is there.
         say: told what was found.
     Returns:
-        ``classes``, ``precision`` and the ``test`` part of a report: rows, metrics with intervals, per-class table,
-        confusion matrix;
-        ``rejected_reasons``; and ``seen_in_training``, how many of the texts the model was trained on,
-        None when the folder has no splits to tell.
+        ``task``, ``classes``, ``precision`` and the ``test`` part of a report: rows, metrics with intervals, and what
+        else there is for the kind of label; ``rejected_reasons``; and ``seen_in_training``, how many of the texts the
+        model was trained on, None when the folder has no splits to tell.
     Raises:
         OutputError: ``rejected`` is the table itself, or cannot be written.
         DataError: the table cannot be read, lacks a column the model was trained on, or has no usable row.
@@ -50,7 +50,9 @@ def evaluate(
         examples = read_examples(
             file,
             text=manifest.text_columns,
+            text_pair=manifest.text_pair_columns,
             label=manifest.label_column,
+            labels=LabelReader(manifest.task, manifest.label_separator),
             encoding=encoding,
             rejected=aside,
             of_model=True,
@@ -61,18 +63,22 @@ def evaluate(
         where = "; --rejected FILE lists them" if rejected is None else f"; they are listed in {rejected}"
         say(f"set aside {aside.count} rows: {why}{where}")
     if len(examples) == 0:
-        raise DataError(f"{file} has no usable row.", hint=f"The model knows the labels {', '.join(manifest.classes)}.")
-    seen = seen_in_training(run, examples.texts)
+        knows = f"The model knows the labels {', '.join(manifest.classes)}." if manifest.classes else ""
+        raise DataError(f"{file} has no usable row.", hint=knows)
+    seen = seen_in_training(run, examples.plain)
     if seen:
         say(f"warning: the model was trained on {seen} of these {len(examples)} texts, so the figures flatter it")
     say(f"answering {len(examples):,} rows in {artifact.precision}")
-    labels = class_indices(examples.labels, manifest.classes)
-    probabilities = artifact.probabilities(examples.texts, patience=compute.patience)
-    figures = figures_with_intervals(labels, probabilities, manifest.classes)
-    if manifest.decision.thresholds:
-        figures["answered"] = answered(labels, probabilities, manifest.decision.is_sure(probabilities))
+    judge = judge_of(manifest.as_task())
+    targets = judge.task.targets(examples.labels)
+    logits = artifact.logits(examples.texts, patience=compute.patience)
+    answers = Answers.read(logits, manifest.decision, judge.task)
+    figures = judge.figures(targets, answers)
+    if manifest.task == "classify" and manifest.decision.thresholds:
+        figures["answered"] = answered(targets, answers.outputs, answers.is_sure)
     return {
         "file": file,
+        "task": manifest.task,
         "classes": list(manifest.classes),
         "precision": artifact.precision,
         "test": figures,

@@ -87,6 +87,21 @@ def size_chart(report: Mapping[str, Any]) -> dict[str, Any] | None:
     return line_chart(title, series, mark=points[-1][0], unit=" M", over=size)
 
 
+def scatter_chart(points: Sequence[Sequence[float]]) -> dict[str, Any] | None:
+    """What was answered against what is so, a dot a row, and the line on which answers are right.
+
+    Args:
+        points: pairs of the number and the answer.
+    Returns:
+        As ``line_chart`` gives, with the dots under ``scatter``; None where all numbers are one.
+    """
+    low, high = min(x for x, _ in points), max(x for x, _ in points)
+    if low == high:
+        return None
+    right = {"a right answer": [(low, low), (high, high)]}
+    return line_chart("Answer against the number", right, unit="", over="", dots=points)
+
+
 def line_chart(
     title: str,
     series: Mapping[str, Sequence[tuple[float, float | None]]],
@@ -94,6 +109,7 @@ def line_chart(
     mark: float | None = None,
     unit: str = " steps",
     over: str = " over the training steps",
+    dots: Sequence[Sequence[float]] = (),
 ) -> dict[str, Any] | None:
     """Geometry of a line chart in a ``width`` × ``height`` box; None when no line has two points.
 
@@ -103,12 +119,13 @@ def line_chart(
         mark: x of a vertical line; None for none.
         unit: what x counts, behind its last number.
         over: what follows the title where the chart is described, in words.
+        dots: (x, y) of marks that no line connects.
     """
     lines = {name: _thinned([(x, y) for x, y in points if y is not None]) for name, points in series.items()}
     lines = {name: points for name, points in lines.items() if len(points) > 1}
     if not lines:
         return None
-    everything = [point for points in lines.values() for point in points]
+    everything = [*(point for points in lines.values() for point in points), *((x, y) for x, y in dots)]
     x_ticks = ticks(min(x for x, _ in everything), max(x for x, _ in everything))
     y_ticks = ticks(min(y for _, y in everything), max(y for _, y in everything))
 
@@ -123,6 +140,7 @@ def line_chart(
         "unit": unit,
         "over": over,
         "labels": [],
+        "scatter": [(across(x), down(y)) for x, y in dots],
         "width": _WIDTH,
         "height": _HEIGHT,
         "left": _LEFT,

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,38 +11,36 @@ import numpy as np
 import torch
 
 from huiyan import __version__
-from huiyan.core.decision import Decision
 from huiyan.core.devices import pick_device
-from huiyan.core.errors import NonFiniteLossError
+from huiyan.core.errors import ConfigError, NonFiniteLossError
 from huiyan.core.seeds import derive_seed
+from huiyan.core.texts import Text
 from huiyan.data.examples import Examples
+from huiyan.data.labels import counts_of
 from huiyan.data.sample import spread
-from huiyan.evaluation.metrics import classification_scores
 from huiyan.models.checkpoint import build_classifier
 from huiyan.models.early_exit import fresh_exits
 from huiyan.models.inference import for_inference
 from huiyan.models.sources import ModelSource
 from huiyan.models.words import LARGE_VOCABULARY, freeze_words, keep_words
 from huiyan.tasks.artifact import Artifact, check_vocabulary
-from huiyan.tasks.classify import (
-    ClassificationObjective,
-    EarlyExitObjective,
-    balanced_weights,
-    class_indices,
-    logits_of,
-)
+from huiyan.tasks.kinds import task_of
+from huiyan.tasks.logits import logits_of
 from huiyan.tasks.manifest import EarlyExit, Manifest
+from huiyan.tasks.objective import TextObjective
 from huiyan.tasks.precision import CALIBRATING_ROWS, CHECKED_ROWS, check_precisions
 from huiyan.tasks.profile import Profile
+from huiyan.tasks.task import LossOptions, Task
 from huiyan.text.scripts import script_shares
 from huiyan.text.tokenise import Tokenizer
 from huiyan.text.trim import trim_tokenizer
 from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingLoop, TrainingState, Validation
 from huiyan.training.progress import Reporter
-from huiyan.workflows.config import AnswersConfig, FitConfig, ModelConfig
-from huiyan.workflows.deciding import fit_decision
+from huiyan.workflows.config import AnswersConfig, DataConfig, FitConfig, ModelConfig
 from huiyan.workflows.early_exit import choose_patience, validation_curve
+from huiyan.workflows.judging.judge import Answers, Judge
+from huiyan.workflows.judging.kinds import judge_of
 
 CHECKPOINTS = "checkpoint"
 """The folder, in a run's folder, of the state for ``resume``."""
@@ -59,21 +56,23 @@ class Fitted:
         artifact: the model with its best weights.
         state: how the run went.
         device: where it ran.
+        metric: that picked the best weights.
         exit_curve: what each patience gives on the validation rows; None without early exits, or when interrupted.
     """
 
     artifact: Artifact
     state: TrainingState
     device: torch.device
+    metric: str
     exit_curve: list[dict[str, Any]] | None = None
 
 
-def fit_classifier(
+def fit_model(
     train: Examples,
     validation: Examples,
     source: ModelSource,
     *,
-    columns: tuple[tuple[str, ...], str],
+    data: DataConfig,
     options: FitConfig,
     reporter: Reporter,
     out: Path | None = None,
@@ -86,31 +85,39 @@ def fit_classifier(
         train: rows to learn from.
         validation: rows that pick the best checkpoint; never the test rows.
         source: the pretrained encoder.
-        columns: names of the text columns and of the label column, for the manifest.
+        data: where text and label stood, and what labels are.
         options: about the model, the training and the answers.
         reporter: who is told.
         out: where the model is saved and, until it is, the state for ``resume``; None keeps neither.
         resume: go on from the last checkpoint, if there is one.
         on_start: called once model, device, options and checkpoint have been found usable, before the first step.
     Raises:
+        ConfigError: an option is not for this kind of label.
         NonFiniteLossError: the loss became NaN; the best model so far, if there is one, is in ``out``.
     """
-    training = options.training
-    artifact = _untrained(train, source, columns, options.model, seed=training.seed)
+    task = task_of(train.kind, train.labels, label_column=data.label, order=data.label_order)
+    judge = judge_of(task)
+    judge.check(options.answers)
+    if options.model.early_exit and task.kind != "classify":
+        raise ConfigError(f"--early-exit is for --task classify, and this is {task.kind}.", hint="Leave it away.")
+    training, metric = options.training, judge.metric_named(options.training.metric)
+    artifact = _untrained(train, source, data, task, options.model, seed=training.seed)
     device = pick_device(training.device)
     for part in (artifact.model, artifact.exits):
         if part is not None:
             part.to(device)
-    sequences = artifact.tokenizer.encode_batch(train.texts, max_length=artifact.manifest.max_length)
+    sequences = artifact.encode(train.texts)
     artifact = replace(artifact, profile=_profile(artifact, train, sequences, validation))
-    objective, judge = _objective(artifact, train, sequences, training), _validation(artifact, validation)
+    objective = _objective(artifact, task, train, sequences, training)
     identity = {
         "data": f"{artifact.manifest.data_fingerprint}/{fingerprint_of(validation)}",
         "model": f"{source.name}@{source.revision}",
         "model options": repr(options.model.to_dict()),
+        "labels": f"{task.kind} {list(task.classes)}",
     }
     folder = None if out is None else out / CHECKPOINTS
-    loop = TrainingLoop(objective, judge, training, reporter=reporter, folder=folder, identity=identity)
+    looked_at = _validation(artifact, judge, validation)
+    loop = TrainingLoop(objective, looked_at, training, reporter=reporter, folder=folder, identity=identity)
     if resume:
         loop.check_start()
     on_start()
@@ -118,17 +125,11 @@ def fit_classifier(
         state = loop.run(resume=resume)
     except NonFiniteLossError:
         if out is not None and loop.best_weights is not None:
+            task.finish(artifact.model)
             artifact.save(out)
         raise
-    curve = None
-    if artifact.exits is not None:
-        artifact.exits.eval()
-        if not state.interrupted:
-            curve = validation_curve(artifact, validation)
-            own = EarlyExit(patience=choose_patience(curve))
-            artifact = replace(artifact, manifest=replace(artifact.manifest, early_exit=own))
-    artifact.model.eval()
-    artifact = _with_decision(artifact, validation, options.answers)
+    task.finish(artifact.model)
+    artifact, curve = _decided(artifact, judge, validation, options.answers, interrupted=state.interrupted)
     if out is not None:
         artifact.save(out)  # first: nothing that comes may cost what was learned
     if not state.interrupted:
@@ -137,22 +138,31 @@ def fit_classifier(
         reporter.note(precisions_sentence(artifact.manifest))
         if out is not None:
             artifact.save_checks(out)
-    return Fitted(artifact, state, device, curve)
+    return Fitted(artifact, state, device, metric, curve)
 
 
-def _with_decision(artifact: Artifact, validation: Examples, answers: AnswersConfig) -> Artifact:
-    labels = class_indices(validation.labels, artifact.manifest.classes)
-    decision = fit_decision(labels, artifact.logits(validation.texts), answers)
-    return replace(artifact, manifest=replace(artifact.manifest, decision=decision))
+def _decided(
+    artifact: Artifact, judge: Judge, validation: Examples, answers: AnswersConfig, *, interrupted: bool
+) -> tuple[Artifact, list[dict[str, Any]] | None]:
+    """The trained model with what the validation rows decide: how texts leave early, how logits become answers."""
+    curve, manifest = None, artifact.manifest
+    artifact.model.eval()
+    if artifact.exits is not None:
+        artifact.exits.eval()
+        if not interrupted:
+            curve = validation_curve(artifact, validation)
+            manifest = replace(manifest, early_exit=EarlyExit(patience=choose_patience(curve)))
+    decision = judge.fit(judge.task.targets(validation.labels), artifact.logits(validation.texts), answers)
+    return replace(artifact, manifest=replace(manifest, decision=decision)), curve
 
 
 def with_precision_checks(
-    artifact: Artifact, device: torch.device, *, calibrating: Sequence[str], checking: Sequence[str]
+    artifact: Artifact, device: torch.device, *, calibrating: Sequence[Text], checking: Sequence[Text]
 ) -> Artifact:
     """The artifact with what answering in fewer bits changes on ``CHECKED_ROWS`` of the texts, where that is native."""
 
-    def sequences(texts: Sequence[str], most: int) -> list[list[int]]:
-        return artifact.tokenizer.encode_batch(spread(texts, most), max_length=artifact.manifest.max_length)
+    def sequences(texts: Sequence[Text], most: int) -> list[list[int]]:
+        return artifact.encode(spread(texts, most))
 
     return artifact.with_checks(
         check_precisions(
@@ -188,13 +198,12 @@ def scripts_in_use(texts: Sequence[str]) -> list[str]:
 
 
 def _untrained(
-    train: Examples, source: ModelSource, columns: tuple[tuple[str, ...], str], config: ModelConfig, *, seed: int
+    train: Examples, source: ModelSource, data: DataConfig, task: Task, config: ModelConfig, *, seed: int
 ) -> Artifact:
     """The pretrained encoder with a fresh head, its tokenizer, and what they are for."""
-    classes = sorted_labels(train.labels)
     tokenizer = Tokenizer.from_folder(source.folder)
     model = build_classifier(
-        source.folder, n_classes=len(classes), pooling=config.pooling, seed=derive_seed(seed, "head")
+        source.folder, n_classes=len(task.outputs), pooling=config.pooling, seed=derive_seed(seed, "head")
     )
     check_vocabulary(tokenizer, model, source.name)
     if config.freeze_words == "yes" or (
@@ -202,18 +211,21 @@ def _untrained(
     ):
         freeze_words(model)
     if config.trim_vocabulary:
-        tokenizer, kept = trim_tokenizer(tokenizer, scripts_in_use(train.texts))
+        tokenizer, kept = trim_tokenizer(tokenizer, scripts_in_use(train.plain))
         keep_words(model, kept)
     exits = fresh_exits(model.config, seed=derive_seed(seed, "exits")) if config.early_exit else None
     manifest = Manifest(
         huiyan_version=__version__,
-        classes=tuple(classes),
-        text_columns=columns[0],
-        label_column=columns[1],
+        task=task.kind,
+        classes=task.classes,
+        text_columns=data.text,
+        text_pair_columns=data.text_pair,
+        label_column=data.label,
+        label_separator=data.label_separator,
         max_length=min(config.max_length, model.config.encoder.max_length),
         pooling=config.pooling,
         family=model.config.family,
-        decision=Decision(),
+        decision=task.untrained_decision,
         source=source.name,
         revision=source.revision,
         licence=source.licence,
@@ -226,69 +238,59 @@ def _untrained(
 def _profile(artifact: Artifact, train: Examples, sequences: Sequence[list[int]], validation: Examples) -> Profile:
     return Profile.of(
         sequences,
-        train.labels,
+        counts_of(train.labels, train.kind),
         unknown_id=artifact.tokenizer.unknown_id,
-        scripts=script_shares(spread(train.texts, PROFILED_TEXTS)),
+        scripts=script_shares(spread(train.plain, PROFILED_TEXTS)),
         validation_rows=validation.sources,
         fingerprint=artifact.manifest.data_fingerprint,
     )
 
 
 def _objective(
-    artifact: Artifact, train: Examples, sequences: Sequence[list[int]], training: TrainingConfig
-) -> ClassificationObjective:
-    classes = artifact.manifest.classes
-    labels = class_indices(train.labels, classes).tolist()
-    objective = ClassificationObjective if artifact.exits is None else EarlyExitObjective
-    return objective(
+    artifact: Artifact, task: Task, train: Examples, sequences: Sequence[list[int]], training: TrainingConfig
+) -> TextObjective:
+    targets = task.targets(train.labels)
+    options = LossOptions(
+        balanced=training.class_weights == "balanced",
+        label_smoothing=training.label_smoothing,
+        focal=training.focal,
+    )
+    sampled_as = None
+    if training.sampling == "balanced":
+        if task.kind == "regression":
+            raise ConfigError("--sampling balanced is for labels, and these are numbers.", hint="Leave it away.")
+        sampled_as = np.unique(train.strata, return_inverse=True)[1]
+    return TextObjective(
         artifact.model if artifact.exits is None else artifact.exiting,
         sequences,
-        labels,
+        task.learned(targets),
         train.sources,
-        class_weights=balanced_weights(labels, len(classes)) if training.class_weights == "balanced" else None,
-        label_smoothing=training.label_smoothing,
+        loss=task.loss(targets, options),
+        sampled_as=sampled_as,
     )
 
 
-def _validation(artifact: Artifact, validation: Examples) -> Validation:
-    classes = artifact.manifest.classes
-    ids = artifact.tokenizer.encode_batch(validation.texts, max_length=artifact.manifest.max_length)
-    labels = class_indices(validation.labels, classes)
+def _validation(artifact: Artifact, judge: Judge, validation: Examples) -> Validation:
+    ids, targets = artifact.encode(validation.texts), judge.task.targets(validation.labels)
 
     def figures() -> dict[str, float]:
-        return validation_figures(logits_of(for_inference(artifact.model), ids), labels, classes)
+        logits = judge.task.in_units_of_labels(logits_of(for_inference(artifact.model), ids))
+        return validation_figures(judge, logits, targets)
 
-    return Validation(figures, sum(map(len, ids)))
+    return Validation(figures, sum(map(len, ids)), judge.metric_named("auto"))
 
 
-def validation_figures(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
-    """Mean negative log-likelihood (nats), accuracy, macro-F1 and MCC of logits `n c` against labels `n`.
+def validation_figures(judge: Judge, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """``loss``, and every score that may pick the best checkpoint, of logits `n o` against targets.
 
     Logits that are not finite have no figures: the loss is NaN then, and the loop stops.
     """
+    names = [name for name in dict.fromkeys([*judge.told, *judge.metrics]) if name != "loss"]
     if not np.isfinite(logits).all():
-        return {"loss": float("nan"), "accuracy": 0.0, "macro_f1": 0.0, "mcc": 0.0}
-    probabilities = Decision().probabilities(logits)
-    picked = probabilities[np.arange(len(labels)), labels]
-    scores = classification_scores(labels, probabilities, classes)
-    return {
-        "loss": float(-np.log(np.maximum(picked, 1e-12)).mean()),
-        "accuracy": scores.accuracy,
-        "macro_f1": scores.macro_f1,
-        "mcc": scores.mcc,
-    }
-
-
-def sorted_labels(labels: Sequence[str]) -> list[str]:
-    """The distinct labels: as numbers when all are numbers, else as text."""
-    distinct = set(labels)
-    try:
-        numbers = {label: float(label) for label in distinct}
-    except ValueError:
-        return sorted(distinct)
-    if not all(math.isfinite(number) for number in numbers.values()):
-        return sorted(distinct)
-    return sorted(distinct, key=lambda label: (numbers[label], label))
+        return {"loss": float("nan")} | dict.fromkeys(names, 0.0)
+    answers = Answers.read(logits, judge.task.untrained_decision, judge.task)
+    scores = judge.scores(targets, answers)
+    return {"loss": judge.loss(targets, answers.raw)} | {name: scores[name] for name in names}
 
 
 def fingerprint_of(examples: Examples) -> str:

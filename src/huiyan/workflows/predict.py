@@ -10,19 +10,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
 from rich.console import Console
 
 from huiyan.core.errors import ConfigError, DataError, OutputError
 from huiyan.core.files import atomic_path
 from huiyan.core.lanes import Lanes
+from huiyan.core.texts import Text
 from huiyan.data.columns import require_columns
 from huiyan.data.examples import text_of
 from huiyan.data.rejected import RejectedRows
 from huiyan.data.streams import is_stream
 from huiyan.data.tables import Row, Table, open_table
-from huiyan.tasks.classify import device_of
+from huiyan.tasks.logits import device_of
 from huiyan.workflows.answering import Answering, load_to_answer
 from huiyan.workflows.config import DEFAULT_COMPUTE, ComputeConfig
 from huiyan.workflows.following import Follower, following
@@ -49,12 +50,14 @@ def predict_texts(
 
     Args:
         run: the folder of a trained model.
-        texts: one string each; for a model of several text columns, join them with line breaks.
+        texts: one string each; for a model of several text columns, join them with line breaks. For a model of text
+            pairs the first text belongs with the second, the third with the fourth.
         all_classes: also give the probability of every class.
         prefix: before the names in the answers.
         compute: device, precision, and how patient to be with early exits.
     Returns:
-        For each text ``prediction``, ``probability`` and, on request, ``probability_CLASS``.
+        For each text, or each two, ``prediction`` (a label, a list of labels or a number), with one of several labels
+        ``probability`` and, on request, ``probability_CLASS``.
     Raises:
         ConfigError: a text is blank, or the name of a table; ``patience`` is below 1, or the model has no exits.
     """
@@ -67,7 +70,22 @@ def predict_texts(
             )
     artifact = load_to_answer(run, compute)
     with Lanes(device_of(artifact.model)) as lanes:
-        return Answering(artifact, all_classes, prefix, compute.patience).start(texts, lanes)()
+        read = pairs_of(texts) if artifact.manifest.text_pair_columns else texts
+        return Answering(artifact, all_classes, prefix, compute.patience).start(read, lanes)()
+
+
+def pairs_of(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Texts taken two by two.
+
+    Raises:
+        ConfigError: their number is odd.
+    """
+    if len(texts) % 2:
+        raise ConfigError(
+            f"The model reads two texts together, so they are taken two by two. Got {len(texts)} instead.",
+            hint='For example: huiyan predict RUN "a question" "an answer"',
+        )
+    return list(zip(texts[::2], texts[1::2], strict=True))
 
 
 def predict_file(
@@ -113,11 +131,16 @@ def predict_file(
     with open_table(file, encoding=encoding) as table:
         # The columns of a live stream are those of its first row only, and in JSON lines a later one may have the text.
         if not (is_stream(file) and table.format.kind == "jsonl"):
-            require_columns(table.columns, artifact.manifest.text_columns, option=None, file=file)
+            needed = artifact.manifest.text_columns + artifact.manifest.text_pair_columns
+            require_columns(table.columns, needed, option=None, file=file)
         _require_free(table.columns, answering.columns, where=file)
         rejected_path = None if out == "-" else Path(out + ".rejected.jsonl")
         with RejectedRows() if rejected_path is None else _rejected_if_any(rejected_path) as rejected:
-            with _writer(out, [*table.columns, *answering.columns]) as write, following(table, console) as follower:
+            separator = artifact.manifest.label_separator
+            with (
+                _writer(out, [*table.columns, *answering.columns], separator) as write,
+                following(table, console) as follower,
+            ):
                 rows = _checked(table, answering.columns, out)
                 live = is_stream(file) and out == "-"
                 n_rows = 1 if live else CHUNK_ROWS
@@ -174,10 +197,10 @@ class _Started(NamedTuple):
 def _start_each(
     chunks: Iterable[list[Row]], answering: Answering, rejected: RejectedRows, lanes: Lanes, follower: Follower
 ) -> Iterator[_Started]:
-    columns = answering.artifact.manifest.text_columns
+    manifest = answering.artifact.manifest
     for chunk in chunks:
         follower.read(chunk)
-        texts = [_text(row, columns, rejected) for row in chunk]
+        texts = [_text(row, manifest.text_columns, manifest.text_pair_columns, rejected) for row in chunk]
         usable = [text for text in texts if text]
         follower.answered(len(chunk) - len(usable))
         wait = answering.start(usable, lanes, on_rows=follower.answered) if usable else list
@@ -210,20 +233,16 @@ def _finish_each(under_way: Iterable[_Started], answering: Answering, write: Cal
     return answered
 
 
-def _text(row: Row, columns: Sequence[str], rejected: RejectedRows) -> str:
-    """The text of a row, or nothing, with the reason written down."""
+def _text(row: Row, columns: Sequence[str], pair: Sequence[str], rejected: RejectedRows) -> Text | None:
+    """What the model reads of a row; None where there is nothing, with the reason written down."""
     reason = row.problem
-    text = ""
     if reason is None:
         try:
-            text = text_of(row.values, columns)
-            reason = None if text else "no text"
+            return text_of(row.values, columns, pair)
         except DataError as error:
             reason = error.message
-    if reason is not None:
-        rejected.add(row.file, row.line, reason, row.values)
-        return ""
-    return text
+    rejected.add(row.file, row.line, reason, row.values)
+    return None
 
 
 def _check_out(out: str, file: str, *, overwrite: bool) -> None:
@@ -239,7 +258,7 @@ def _check_out(out: str, file: str, *, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def _writer(out: str, columns: list[str]) -> Iterator[Callable[[dict[str, Any]], None]]:
+def _writer(out: str, columns: list[str], separator: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A function that writes one row; the file appears, whole, when the block ends well."""
     if out == "-":
         yield _json_writer(sys.stdout, flush=True)
@@ -252,7 +271,15 @@ def _writer(out: str, columns: list[str]) -> Iterator[Callable[[dict[str, Any]],
         delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
         table = csv.DictWriter(target, columns, delimiter=delimiter, lineterminator="\n", extrasaction="ignore")
         table.writeheader()
-        yield table.writerow
+        yield lambda row: table.writerow({name: _cell(value, separator) for name, value in row.items()})
+
+
+def _cell(value: Any, separator: str | None) -> Any:
+    """A list as the labels stood that the model learned from: with their separator, or else as JSON."""
+    if not isinstance(value, list):
+        return value
+    items = cast("list[Any]", value)
+    return json.dumps(items, ensure_ascii=False) if separator is None else separator.join(map(str, items))
 
 
 def _json_writer(target: IO[str], *, flush: bool = False) -> Callable[[dict[str, Any]], None]:

@@ -14,7 +14,8 @@ from huiyan.data.examples import Examples
 from huiyan.data.sample import spread
 from huiyan.models.low_rank import Factors, factorise, input_moments, largest_saving_rank, projections
 from huiyan.tasks.artifact import Artifact
-from huiyan.tasks.classify import class_indices, logits_of, packed_batches
+from huiyan.tasks.classify import class_indices
+from huiyan.tasks.logits import logits_of, packed_batches
 
 CALIBRATION_ROWS = 512
 """Activations are gathered on so many rows: tens of thousands of tokens, for matrices of some hundred columns."""
@@ -108,7 +109,7 @@ def _given_to(
     labels: Int[np.ndarray, " n"], artifact: Artifact, ids: list[list[int]]
 ) -> tuple[float, Float[np.ndarray, " n"]]:
     """The accuracy, and the probability given to each right label, `n`."""
-    probabilities = artifact.manifest.decision.probabilities(logits_of(artifact.model, ids)).astype(np.float64)
+    probabilities = artifact.manifest.decision.outputs(logits_of(artifact.model, ids)).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
     return float(right.mean()), probabilities[np.arange(len(labels)), labels]
 

@@ -8,10 +8,28 @@ from typing import Any
 import jinja2
 
 from huiyan.workflows import wording
-from huiyan.workflows.figures import calibration_charts, confusion_table, exit_chart, learning_curves, size_chart
+from huiyan.workflows.figures import (
+    calibration_charts,
+    confusion_table,
+    exit_chart,
+    learning_curves,
+    scatter_chart,
+    size_chart,
+)
 
 # Printable to JSON, but to YAML a line break or forbidden.
 _NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+PUBLISHED = {
+    "accuracy": "accuracy",
+    "macro_f1": "f1",
+    "mcc": "matthews_correlation",
+    "auroc": "roc_auc",
+    "r2": "r_squared",
+    "rmse": "rmse",
+    "mae": "mae",
+    "spearman": "spearmanr",
+}
+"""What goes into a model card's metadata, under the names of the hub."""
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~#$!])")
 
 
@@ -33,14 +51,17 @@ def render_page(report: Mapping[str, Any]) -> str:
             verdict=wording.verdict_in_short(report),
             strongest=wording.strongest_baseline(report),
             meanings=wording.METRIC_MEANINGS,
-            worst=wording.worst_classes(test["per_class"]),
+            worst=wording.worst_classes(test.get("per_class", [])),
+            lead=wording.lead_metric(test["metrics"]),
+            scatter=scatter_chart(test["points"]) if "points" in test else None,
+            names=report["classes"] or list(next(iter(report["data"]["class_counts"].values()))),
             curves=learning_curves(
                 training["history"], metric=training["selection_metric"], best_step=training["best_step"]
             ),
-            confusion=confusion_table(report["classes"], test["confusion"]),
+            confusion=confusion_table(report["classes"], test["confusion"]) if "confusion" in test else None,
             run=_flat(report["run"]),
             repeated=wording.repeated_sentences(report),
-            certainty=calibration_charts(report["calibration"]),
+            certainty=calibration_charts(report["calibration"]) if report["calibration"] else [],
             answered=wording.answered_sentence(report["calibration"]),
             scripts=wording.scripts(report["data"]["scripts"]),
             lengths=wording.length_bars(report["data"]["tokens"]),
@@ -74,7 +95,8 @@ def render_card(report: Mapping[str, Any], *, name: str) -> str:
             exit_curve=_exit_curve(report.get("early_exit")),
             answered=wording.answered_sentence(report["calibration"]),
             repeated=wording.repeated_sentences(report),
-            worst=wording.worst_classes(report["test"]["per_class"]),
+            worst=wording.worst_classes(report["test"].get("per_class", [])),
+            published=[(key, name) for key, name in PUBLISHED.items() if key in report["test"]["metrics"]],
         )
     )
 
@@ -109,7 +131,15 @@ def _environment(*, autoescape: bool, finalize: Any = None) -> jinja2.Environmen
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters = [wording.score, wording.percent, wording.count, wording.duration, wording.size, wording.energy]
+    filters = [
+        wording.score,
+        wording.quantity,
+        wording.percent,
+        wording.count,
+        wording.duration,
+        wording.size,
+        wording.energy,
+    ]
     for filter_ in [*filters, wording.metric_name]:
         environment.filters[filter_.__name__] = filter_
     environment.filters |= {"yaml": _yaml, "fenced": _fenced, "verbatim": Verbatim}

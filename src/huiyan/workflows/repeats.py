@@ -3,32 +3,30 @@
 import csv
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from huiyan.core.decision import Decision
 from huiyan.core.files import atomic_path
 from huiyan.data.examples import Examples
+from huiyan.data.labels import shown_label
 from huiyan.data.splits import fold_rows, split_rows
-from huiyan.evaluation.metrics import classification_scores
-from huiyan.tasks.artifact import Artifact
-from huiyan.tasks.classify import class_indices
 from huiyan.training.config import TrainingConfig
 from huiyan.workflows.config import TrainRun
 from huiyan.workflows.fit import Fitted
+from huiyan.workflows.judging.judge import Answers
+from huiyan.workflows.judging.kinds import judge_of
 from huiyan.workflows.tables import VALIDATION_ONLY, Tables, joined
 
 PARTS = "parts"
 """The folder, in a run's folder, of the trainings of which one is kept, until the run is finished."""
 OUT_OF_FOLD = "out-of-fold.csv"
-_TOLD = ("accuracy", "macro_f1", "mcc")
 
 
 class Fit(Protocol):
-    """``fit_classifier`` with all but these given."""
+    """``fit_model`` with all but these given."""
 
     def __call__(self, train: Examples, validation: Examples, *, training: TrainingConfig, out: Path) -> Fitted:
         """Train on rows into a folder."""
@@ -57,7 +55,7 @@ class Outcome:
 
     fitted: Fitted
     pairs: list[tuple[Examples, Examples]]
-    answers: "Answers"
+    answers: Answers
     repeated: dict[str, Any] | None = None
     seconds: float = 0.0
 
@@ -68,28 +66,6 @@ class Outcome:
         for _, more in self.pairs[1:]:
             test = joined(test, more)
         return test
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What models answered to rows.
-
-    Args:
-        raw: probabilities as the models were trained, `n c`.
-        probabilities: after the temperature, `n c`.
-        is_sure: whether the model would say it, `n`.
-    """
-
-    raw: np.ndarray
-    probabilities: np.ndarray
-    is_sure: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
-
-    @classmethod
-    def of(cls, artifact: Artifact, texts: Sequence[str]) -> "Answers":
-        """Those of one model."""
-        logits, decision = artifact.logits(texts), artifact.manifest.decision
-        probabilities = decision.probabilities(logits)
-        return cls(Decision().probabilities(logits), probabilities, decision.is_sure(probabilities))
 
 
 def train_once(fit: Fit, run: TrainRun, tables: Tables, out: Path) -> Outcome:
@@ -138,7 +114,7 @@ def train_folds(fit: Fit, run: TrainRun, tables: Tables, out: Path, say: Callabl
     """
     known = joined(tables.train, tables.validation)
     alike, seed = tables.overlap.keys_of(known), run.training.seed
-    fold_of = fold_rows(known.labels, known.texts, groups=known.groups, alike=alike, seed=seed, folds=run.repeats.folds)
+    fold_of = fold_rows(known.strata, known.plain, groups=known.groups, alike=alike, seed=seed, folds=run.repeats.folds)
     pairs: list[tuple[Examples, Examples]] = []
     answers: list[Answers] = []
     trainings: list[dict[str, Any]] = []
@@ -147,8 +123,8 @@ def train_folds(fit: Fit, run: TrainRun, tables: Tables, out: Path, say: Callabl
         others = known.take([row for row, one in enumerate(fold_of) if one != fold])
         test = known.take([row for row, one in enumerate(fold_of) if one == fold])
         splits = split_rows(
-            others.labels,
-            others.texts,
+            others.strata,
+            others.plain,
             groups=others.groups,
             alike=tables.overlap.keys_of(others),
             seed=seed,
@@ -174,7 +150,7 @@ def train_folds(fit: Fit, run: TrainRun, tables: Tables, out: Path, say: Callabl
 
 def spread_of(trainings: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean, sample standard deviation, least and most of each figure over the trainings."""
-    values = {name: [one["metrics"][name] for one in trainings] for name in _TOLD}
+    values = {name: [one["metrics"][name] for one in trainings] for name in trainings[0]["metrics"]}
     return {
         name: {
             "mean": statistics.fmean(each),
@@ -202,10 +178,10 @@ def _pair(tables: Tables) -> tuple[Examples, Examples]:
 
 
 def _told(fitted: Fitted, test: Examples, answers: Answers) -> dict[str, Any]:
-    classes = fitted.artifact.manifest.classes
-    scores = classification_scores(class_indices(test.labels, classes), answers.probabilities, classes)
+    judge = judge_of(fitted.artifact.manifest.as_task())
+    scores = judge.scores(judge.task.targets(test.labels), answers)
     return {
-        "metrics": {name: getattr(scores, name) for name in _TOLD},
+        "metrics": {name: scores[name] for name in judge.told},
         "validation": _rank(fitted),
         "best_step": fitted.state.best_step,
         "seconds": fitted.state.seconds,
@@ -215,15 +191,15 @@ def _told(fitted: Fitted, test: Examples, answers: Answers) -> dict[str, Any]:
 
 def _write_out_of_fold(path: Path, outcome: Outcome) -> None:
     """Each row with its fold, its label and what a model that had not seen it answered."""
-    classes = outcome.fitted.artifact.manifest.classes
+    task, test, answers = outcome.fitted.artifact.manifest.as_task(), outcome.test, outcome.answers
+    predictions = [columns["prediction"] for columns in judge_of(task).answer_columns(answers)]
     folds = [fold for fold, (_, test) in enumerate(outcome.pairs, start=1) for _ in range(len(test))]
-    test, probabilities = outcome.test, outcome.answers.probabilities
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["source", "fold", "label", "prediction", *(f"probability_{name}" for name in classes)])
+        table.writerow(["source", "fold", "label", "prediction", *(f"probability_{name}" for name in task.classes)])
         for row, fold in enumerate(folds):
-            given = probabilities[row]
+            probabilities = answers.outputs[row].tolist() if task.classes else []
             table.writerow(
-                [test.sources[row], fold, test.labels[row], classes[int(given.argmax())]]
-                + [round(value, 6) for value in given.tolist()]
+                [test.sources[row], fold, shown_label(test.labels[row], test.kind), predictions[row]]
+                + [round(value, 6) for value in probabilities]
             )

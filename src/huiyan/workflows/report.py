@@ -16,7 +16,13 @@ from huiyan.core.files import atomic_text, write_json
 from huiyan.workflows import wording
 from huiyan.workflows.rendering import render_card, render_page
 
-TERMINAL_METRICS = ("accuracy", "macro_f1", "macro_precision", "macro_recall", "weighted_f1", "mcc", "auroc")
+TERMINAL_METRICS = (
+    *("accuracy", "micro_f1", "macro_f1", "macro_precision", "macro_recall", "weighted_f1", "exact_match"),
+    *("label_accuracy", "qwk", "within_one", "mcc", "auroc", "r2", "mae", "rmse", "pearson", "spearman"),
+)
+"""Those a report has of these, in this order."""
+_ONE_LABEL = ("micro_f1",)
+"""With one label a text, the accuracy under another name."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -66,7 +72,10 @@ def figures_table(figures: Mapping[str, Any]) -> RenderableType:
 
 def _tables(test: Mapping[str, Any], baselines: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
     note = Text("In brackets: 95 % intervals over the test rows.", style="dim")
-    return [Text(), _headline_table(test, baselines), Text(), _class_table(test["per_class"]), note]
+    tables: list[RenderableType] = [Text(), _headline_table(test, baselines), Text()]
+    if "per_class" in test:
+        tables.append(_class_table(test["per_class"]))
+    return [*tables, note]
 
 
 def _headline_table(test: Mapping[str, Any], baselines: Sequence[Mapping[str, Any]]) -> Table:
@@ -75,7 +84,8 @@ def _headline_table(test: Mapping[str, Any], baselines: Sequence[Mapping[str, An
     columns = [test["metrics"]] + [baseline["metrics"] for baseline in baselines]
     for name in ["this model"] + [baseline["name"] for baseline in baselines]:
         table.add_column(Text(wording.printable(name)), min_width=19)
-    for metric in TERMINAL_METRICS:
+    hidden = _ONE_LABEL if "accuracy" in test["metrics"] else ()
+    for metric in (name for name in TERMINAL_METRICS if name in test["metrics"] and name not in hidden):
         cells = [_score_cell(metrics.get(metric), first=index == 0) for index, metrics in enumerate(columns)]
         table.add_row(wording.metric_name(metric), *cells)
     return table

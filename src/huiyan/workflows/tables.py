@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from huiyan.core.errors import DataError
+from huiyan.core.texts import plain
 from huiyan.data.examples import Examples, read_examples
+from huiyan.data.labels import LabelReader, names_in
 from huiyan.data.overlap import Overlap, overlap_of
 from huiyan.data.quality import check_usable
 from huiyan.data.rejected import RejectedRows
-from huiyan.data.splits import split_rows, text_sha256, write_splits
+from huiyan.data.splits import Splits, split_rows, text_sha256, write_splits
 from huiyan.data.tables import open_table
 from huiyan.workflows import wording
 from huiyan.workflows.config import DataConfig, TrainRun
@@ -71,7 +73,7 @@ class Tables:
             (
                 (source, name, text_sha256(text))
                 for name, examples in self.splits.items()
-                for source, text in zip(examples.sources, examples.texts, strict=True)
+                for source, text in zip(examples.sources, examples.plain, strict=True)
             ),
         )
         if self.rejected.path is not None and self.rejected.count:
@@ -82,6 +84,7 @@ class Tables:
         return {
             "files": {"train": run.file, "validation": run.data.validation, "test": run.data.test},
             "text_columns": list(run.data.text),
+            "text_pair_columns": list(run.data.text_pair),
             "label_column": run.data.label,
             "group_column": run.data.group,
             "encodings": {
@@ -114,14 +117,15 @@ def read_tables(
         if path is not None and path != "-" and not Path(path).exists():
             open_table(path).close()  # says what is wrong, before the main file is read
     given: dict[str, Examples] = {}
+    labels = data.label_reader()
     with RejectedRows(folder / REJECTED) as rejected:
-        read = {file: read_file(file, data, rejected, say)}
+        read = {file: read_file(file, data, labels, rejected, say)}
         known = read[file]
-        warnings = check_usable(known, label_column=data.label)
+        warnings = check_usable(known, label_column=data.label, order=data.label_order)
         for name, path in (("validation", data.validation), ("test", data.test)):
             if path is not None:
-                read[path] = read_file(path, data, rejected, say)
-                given[name] = with_known_labels(read[path], set(known.labels), rejected, path)
+                read[path] = read_file(path, data, labels, rejected, say)
+                given[name] = with_known_labels(read[path], known.label_names(), rejected, path)
                 left_out = len(read[path]) - len(given[name])
                 if left_out:
                     warnings.append(
@@ -148,14 +152,23 @@ def read_tables(
     return Tables(splits, read, rejected, warnings, overlap)
 
 
-def read_file(path: str, data: DataConfig, rejected: RejectedRows, say: Callable[[str], None]) -> Examples:
+def read_file(
+    path: str, data: DataConfig, labels: LabelReader, rejected: RejectedRows, say: Callable[[str], None]
+) -> Examples:
     """The usable rows of one file, with a line for each thing worth telling.
 
     Raises:
         DataError: the file or a column cannot be used.
     """
     examples = read_examples(
-        path, text=data.text, label=data.label, group=data.group, encoding=data.encoding, rejected=rejected
+        path,
+        text=data.text,
+        text_pair=data.text_pair,
+        label=data.label,
+        labels=labels,
+        group=data.group,
+        encoding=data.encoding,
+        rejected=rejected,
     )
     encoding = examples.encoding
     described = "" if encoding is None else f", {encoding.name} ({encoding.reason})"
@@ -168,14 +181,16 @@ def read_file(path: str, data: DataConfig, rejected: RejectedRows, say: Callable
 
 
 def with_known_labels(examples: Examples, known: set[str], rejected: RejectedRows, path: str) -> Examples:
-    """Set aside rows whose label the model cannot learn, since no training row has it."""
+    """Set aside rows with a label that the model cannot learn, since no training row has it."""
     kept: list[int] = []
     for row, label in enumerate(examples.labels):
-        if label in known:
+        strange = next((name for name in names_in(label, examples.kind) if name not in known), None)
+        if strange is None:
             kept.append(row)
             continue
         line = int(examples.sources[row].rpartition(":")[2])
-        rejected.add(path, line, f"label not among the training rows: {label!r}", {"text": examples.texts[row]})
+        text = plain(examples.texts[row])
+        rejected.add(path, line, f"label not among the training rows: {strange!r}", {"text": text})
     return examples.take(kept)
 
 
@@ -188,14 +203,37 @@ def _split(
         fractions = TEST_ONLY
     else:
         fractions = OWN_SPLITS if tested and "test" not in given else VALIDATION_ONLY
-    splits = split_rows(known.labels, known.texts, groups=known.groups, alike=alike, seed=seed, fractions=fractions)
+    splits = split_rows(known.strata, known.plain, groups=known.groups, alike=alike, seed=seed, fractions=fractions)
     warnings.extend(splits.notes)
+    splits = _learnable(known, splits, alike)
     own = {
         "train": known.take(splits.train),
         "validation": known.take(splits.validation),
         **({"test": known.take(splits.test)} if tested else {}),
     }
     return own | given
+
+
+def _learnable(known: Examples, splits: Splits, alike: Sequence[str]) -> Splits:
+    """Every name of a set of labels has a training row: a held-out row with a name that has none goes over.
+
+    Rows that must stay with it go too. One of several labels needs none of this, its strata are its names.
+    """
+    if known.kind != "multilabel":
+        return splits
+    names = [names_in(label, known.kind) for label in known.labels]
+    groups = known.groups or known.sources
+    together = [{("text", text), ("group", group)} for text, group in zip(alike, groups, strict=True)]
+    train, held = set(splits.train), {*splits.validation, *splits.test}
+    while True:
+        learned = {name for row in train for name in names[row]}
+        strange = {key for row in held if not learned.issuperset(names[row]) for key in together[row]}
+        if not strange:
+            break
+        moved = {row for row in held if together[row] & strange}
+        train, held = train | moved, held - moved
+    parts = {name: [row for row in getattr(splits, name) if row in held] for name in ("validation", "test")}
+    return replace(splits, train=sorted(train), **parts)
 
 
 def _refuse_one_file_twice(file: str, data: DataConfig) -> None:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from huiyan.core.devices import peak_memory_bytes
@@ -19,26 +18,22 @@ from huiyan.core.files import write_json
 from huiyan.data.examples import Examples
 from huiyan.models.carried import DEFAULT_MODEL, MULTILINGUAL_MODEL
 from huiyan.models.sources import ModelSource
-from huiyan.tasks.classify import class_indices
 from huiyan.text.scripts import mostly_han
 from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingState
 from huiyan.training.progress import Reporter, Silent, clock
 from huiyan.workflows import run_folder
-from huiyan.workflows.assess import compare_with_baselines, figures_with_intervals, hardest_mistakes
 from huiyan.workflows.check import look_at
 from huiyan.workflows.config import TrainRun
-from huiyan.workflows.deciding import abstention_warnings, measure_decision
 from huiyan.workflows.early_exit import measure_early_exit, write_early_exit
-from huiyan.workflows.fit import CHECKPOINTS, Fitted, fingerprint_of, fit_classifier
+from huiyan.workflows.fit import CHECKPOINTS, Fitted, fingerprint_of, fit_model
+from huiyan.workflows.judging.kinds import judge_of
 from huiyan.workflows.models import fetch_model, model_for
 from huiyan.workflows.provenance import describe_run
 from huiyan.workflows.repeats import PARTS, Outcome, StoppedError, train_folds, train_once, train_seeds
 from huiyan.workflows.report import write_report
 from huiyan.workflows.tables import Tables, joined, read_tables
 
-FEW_STEPS = 50
-"""Fewer steps than this seldom move a new head far from where it began."""
 WATTS_A_CORE = 10.0
 """Of a busy core, its share of the machine included: a guess at servers of these years, for an idea of the energy."""
 DOUBTED_ROWS = 20_000
@@ -86,8 +81,8 @@ def train(
             if kept:
                 say.note(kept)
             raise
-        source = fetch_model(model_for(run.model.model, tables.train.texts), revision=run.model.revision)
-        for warning in language_warnings(source.name, tables.train.texts):
+        source = fetch_model(model_for(run.model.model, tables.train.plain), revision=run.model.revision)
+        for warning in language_warnings(source.name, tables.train.plain):
             tables.warn(warning, say.note)
         licence = source.licence or "licence not stated"
         # What follows is the hash of the weights, which is for the model card.
@@ -111,11 +106,11 @@ def _train_in(
         write("training")
 
     def fit(train: Examples, validation: Examples, *, training: TrainingConfig, out: Path) -> Fitted:
-        return fit_classifier(
+        return fit_model(
             train,
             validation,
             source,
-            columns=(run.data.text, run.data.label),
+            data=run.data,
             options=replace(run, training=training),
             reporter=say,
             out=out,
@@ -156,16 +151,6 @@ def _train_in(
     return report
 
 
-def training_warnings(probabilities: np.ndarray, n_steps: int) -> list[str]:
-    """What to say of a model that has hardly learned: probabilities are of the test rows, `n c`."""
-    advice = "Give it more --epochs, a smaller --batch-tokens or more time."
-    if len(set(probabilities.argmax(axis=1).tolist())) == 1:
-        return [f"The model gives every test text the same label after {n_steps} training steps. {advice}"]
-    if n_steps < FEW_STEPS:
-        return [f"Only {n_steps} training steps: the model has seen little. {advice}"]
-    return []
-
-
 def language_warnings(model: str, texts: Sequence[str]) -> list[str]:
     """What to say when the encoder that was named does not know the language of the texts."""
     if model != DEFAULT_MODEL or not mostly_han(texts):
@@ -190,25 +175,24 @@ def _describe(run: TrainRun, tables: Tables) -> dict[str, Any]:
 def _report(run: TrainRun, tables: Tables, source: ModelSource, outcome: Outcome, say: Reporter) -> dict[str, Any]:
     """Look at the test rows, this once, and gather what there is to tell."""
     fitted, test, answers = outcome.fitted, outcome.test, outcome.answers
-    classes, tokenizer = fitted.artifact.manifest.classes, fitted.artifact.tokenizer
+    manifest, tokenizer = fitted.artifact.manifest, fitted.artifact.tokenizer
+    judge = judge_of(manifest.as_task())
     say.note(f"judging the answers to {len(test)} test rows, and training the baselines")
-    decision, probabilities = fitted.artifact.manifest.decision, answers.probabilities
-    labels = class_indices(test.labels, classes)
-    warnings = training_warnings(probabilities, fitted.state.step)
-    for warning in [*warnings, *abstention_warnings(decision, classes, run.answers)]:
+    targets = judge.task.targets(test.labels)
+    for warning in judge.warnings(answers, manifest.decision, run.answers, fitted.state.step):
         tables.warn(warning, say.note)
     return {
         "format": 1,
-        "task": "classify",
-        "question": f"Which {run.data.label} does a text ({', '.join(run.data.text)}) have?",
+        "task": manifest.task,
+        "question": question(run),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "classes": list(classes),
+        "classes": list(manifest.classes),
         "data": tables.describe(run)
         | look_at(
             tables.splits,
             tables.overlap,
             count_tokens=tokenizer.count_tokens,
-            max_length=fitted.artifact.manifest.max_length,
+            max_length=manifest.max_length,
             doubted=joined(tables.train, tables.validation) if len(tables.train) <= DOUBTED_ROWS else None,
             seed=run.training.seed,
             say=say.note,
@@ -218,22 +202,30 @@ def _report(run: TrainRun, tables: Tables, source: ModelSource, outcome: Outcome
             "origin": source.origin,
             "licence": source.licence,
             "revision": source.revision,
-            "family": fitted.artifact.manifest.family,
+            "family": manifest.family,
             "parameters": sum(parameter.numel() for parameter in fitted.artifact.model.parameters()),
             "pooling": run.model.pooling,
         },
-        "training": _describe_training(run, fitted, fitted.state),
-        "test": figures_with_intervals(labels, probabilities, classes, seed=run.training.seed),
-        "calibration": measure_decision(labels, answers.raw, probabilities, answers.is_sure, decision),
+        "training": _describe_training(fitted, fitted.state),
+        "test": judge.figures(targets, answers, seed=run.training.seed),
+        "calibration": judge.calibration(targets, answers, manifest.decision),
         "repeated": outcome.repeated,
-        "baselines": compare_with_baselines(outcome.pairs, probabilities, classes, seed=run.training.seed),
-        "mistakes": hardest_mistakes(test, probabilities, classes),
+        "baselines": judge.baselines(outcome.pairs, answers, seed=run.training.seed),
+        "mistakes": judge.mistakes(test, answers),
         "warnings": tables.warnings,
         "reproduce": command_line(run),
     }
 
 
-def _describe_training(run: TrainRun, fitted: Fitted, state: TrainingState) -> dict[str, Any]:
+def question(run: TrainRun) -> str:
+    """What the model answers, as a question."""
+    texts = f"a text ({', '.join(run.data.text)})"
+    if run.data.text_pair:
+        texts = f"two texts ({', '.join(run.data.text)}; {', '.join(run.data.text_pair)})"
+    return f"Which {run.data.label} {'do' if run.data.text_pair else 'does'} {texts} have?"
+
+
+def _describe_training(fitted: Fitted, state: TrainingState) -> dict[str, Any]:
     return {
         "seconds": state.seconds,
         "cpu_seconds": state.cpu_seconds,
@@ -241,7 +233,7 @@ def _describe_training(run: TrainRun, fitted: Fitted, state: TrainingState) -> d
         "steps": state.step,
         "epochs": state.epochs_done,
         "best_step": state.best_step,
-        "selection_metric": run.training.metric,
+        "selection_metric": fitted.metric,
         "stopped_early": state.stopped_early,
         "precision": state.precision,
         "device": str(fitted.device),

@@ -19,6 +19,15 @@ METRIC_NAMES = {
     "micro_recall": "micro recall",
     "mcc": "MCC",
     "auroc": "AUROC",
+    "exact_match": "all labels right",
+    "label_accuracy": "label accuracy",
+    "qwk": "weighted kappa",
+    "mae": "mean error",
+    "rmse": "RMSE",
+    "within_one": "within one rank",
+    "r2": "R²",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
 }
 
 METRIC_MEANINGS = {
@@ -30,6 +39,16 @@ METRIC_MEANINGS = {
     "weighted_f1": "F1 averaged over the classes by how frequent they are.",
     "weighted_precision": "Precision averaged over the classes by how frequent they are.",
     "mcc": "Correlation of answers and truth: 1 is perfect, 0 is guessing, below 0 is worse than guessing.",
+    "micro_f1": "F1 over all labels of all texts together, so a frequent label counts more.",
+    "exact_match": "The share of texts that get all of their labels and no other.",
+    "label_accuracy": "Of all single answers, whether a text has a label, the share that are right.",
+    "qwk": "Agreement beyond chance, large errors counting more (quadratic weighted kappa): 1 is perfect, 0 is chance.",
+    "mae": "How far off an answer is on average: in ranks for ordered labels, else in the unit of the number.",
+    "rmse": "As the mean error, but a large error counts more.",
+    "within_one": "The share of answers that are off by one rank at most.",
+    "r2": "The share of the numbers' variance that the answers explain: 1 is perfect, 0 is always saying the mean.",
+    "pearson": "How well answers and numbers lie on one line: 1 is perfect, 0 is no relation.",
+    "spearman": "How well answers bring texts into the right order: 1 is perfect, 0 is no relation.",
     "auroc": "How well probabilities rank the texts of a class above the others: 1 is perfect, 0.5 is guessing.",
 }
 
@@ -96,14 +115,33 @@ def _printable(char: str) -> str:
 
 def result_sentence(report: Mapping[str, Any]) -> str:
     """The result in one sentence: how often the model was right on texts it had not seen."""
-    test = report["test"]
-    accuracy = test["metrics"].get("accuracy") or {"value": None, "low": None, "high": None}
-    if accuracy["value"] is None:
+    test, lead = report["test"], lead_metric(report["test"]["metrics"])
+    found = test["metrics"].get(lead) or {"value": None, "low": None, "high": None}
+    if found["value"] is None:
         return "The model was not scored."
-    sentence = f"The model gives the right label to {percent(accuracy['value'])} of {count(test['rows'])} test texts"
-    if accuracy["low"] is None or accuracy["high"] is None:
-        return f"{sentence}."
-    return f"{sentence} (95 % interval: {percent(accuracy['low'])} to {percent(accuracy['high'])})."
+    rows, shown = f"{count(test['rows'])} test texts", score if lead == "micro_f1" else percent
+    sentence = {
+        "accuracy": f"The model gives the right label to {shown(found['value'])} of {rows}",
+        "micro_f1": f"Over the labels of {rows} the model reaches an F1 of {shown(found['value'])}",
+        "r2": f"The model's numbers explain {shown(found['value'])} of the variance of those of {rows}",
+    }[lead]
+    if found["low"] is not None and found["high"] is not None:
+        sentence += f" (95 % interval: {shown(found['low'])} to {shown(found['high'])})"
+    if lead == "micro_f1":
+        sentence += f"; {percent(test['metrics']['exact_match']['value'])} of them get all of their labels and no other"
+    if lead == "r2":
+        sentence += f"; on average they are off by {quantity(test['metrics']['mae']['value'])}"
+    return f"{sentence}."
+
+
+def lead_metric(metrics: Mapping[str, Any]) -> str:
+    """The figure that most is said of, for the kind of label that has these."""
+    return next((name for name in ("accuracy", "micro_f1", "r2") if name in metrics), "accuracy")
+
+
+def quantity(value: float | None) -> str:
+    """A number in its own unit, with three digits."""
+    return NO_VALUE if value is None else f"{value:.3g}".replace("-", "−")
 
 
 def early_exit_sentence(record: Mapping[str, Any]) -> str:
@@ -161,27 +199,28 @@ def repeated_sentences(report: Mapping[str, Any]) -> list[str]:
     repeated = report.get("repeated")
     if repeated is None:
         return []
-    accuracy, n = repeated["spread"]["accuracy"], len(repeated["trainings"])
+    lead, n = next(iter(repeated["spread"])), len(repeated["trainings"])
+    spread, name, shown = repeated["spread"][lead], metric_name(lead), percent if lead == "accuracy" else score
     figures = (
-        f"{percent(accuracy['low'])} to {percent(accuracy['high'])}, {percent(accuracy['mean'])} on average, standard "
-        f"deviation {percent(accuracy['sd'])}"
+        f"{shown(spread['low'])} to {shown(spread['high'])}, {shown(spread['mean'])} on average, standard "
+        f"deviation {shown(spread['sd'])}"
     )
     if repeated["kind"] == "seeds":
         said = (
-            f"Trained with {n} seeds, the accuracy on the test rows is {figures}. Kept is the model of seed "
+            f"Trained with {n} seeds, the {name} on the test rows is {figures}. Kept is the model of seed "
             f"{repeated['kept']}, the best on the validation rows."
         )
     else:
         said = (
-            f"Every row was answered by a model that was not trained on it: {n} folds, with an accuracy of {figures}. "
+            f"Every row was answered by a model that was not trained on it: {n} folds; {name} {figures}. "
             "The model that is kept was trained once more, on all of them."
         )
     return [said]
 
 
-def answered_sentence(calibration: Mapping[str, Any]) -> str:
+def answered_sentence(calibration: Mapping[str, Any] | None) -> str:
     """How many texts get an answer and how many of those are right, in one sentence; empty when all get one."""
-    answered = calibration.get("answered")
+    answered = calibration.get("answered") if calibration else None
     if answered is None:
         return ""
     if answered["accuracy"] is None:

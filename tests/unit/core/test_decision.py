@@ -10,13 +10,13 @@ from huiyan.core.errors import ConfigError
 
 
 def test_probabilities_are_the_softmax() -> None:
-    probabilities = Decision().probabilities(np.array([[0.0, np.log(3.0)], [1000.0, 1000.0]]))
+    probabilities = Decision().outputs(np.array([[0.0, np.log(3.0)], [1000.0, 1000.0]]))
     np.testing.assert_allclose(probabilities, [[0.25, 0.75], [0.5, 0.5]])
 
 
 def test_temperature_divides_the_logits() -> None:
     logits = np.array([[1.0, -2.0, 0.5]])
-    np.testing.assert_allclose(Decision(temperature=2.0).probabilities(logits), Decision().probabilities(logits / 2))
+    np.testing.assert_allclose(Decision(temperature=2.0).outputs(logits), Decision().outputs(logits / 2))
 
 
 def test_the_most_probable_class_is_chosen() -> None:

@@ -1,6 +1,7 @@
 import datetime as dt
 import json
 from decimal import Decimal
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -139,7 +140,7 @@ def test_cells_as_text(value, text):
     assert cell_text(value) == text
 
 
-@pytest.mark.parametrize("value", [["a"], {"a": 1}, b"a"])
+@pytest.mark.parametrize("value", [{"a": 1}, b"a"])
 def test_cells_that_are_no_text(value):
     with pytest.raises(DataError, match=f"not text: a cell holds a {type(value).__name__}"):
         text_of({"text": value}, ["text"])
@@ -150,3 +151,29 @@ def test_a_text_over_the_limit_is_refused(monkeypatch):
     assert text_of({"a": "x" * 10}, ["a"]) == "x" * 10
     with pytest.raises(DataError, match="over the size limit: the text has 11 characters, 10"):
         text_of({"a": "x" * 5, "b": "y" * 5}, ["a", "b"])
+
+
+def test_lists_of_texts_are_joined_and_objects_are_reached_by_path() -> None:
+    row = {"words": ["a", " b", "", 3], "target": {"text": "x", "deep": {"er": "y"}}}
+    assert text_of(row, ["words", "target.text"]) == "a; b; 3\nx"
+    assert text_of(row, ["target.deep.er"], ["words"]) == ("y", "a; b; 3")
+    with pytest.raises(DataError, match="no text"):
+        text_of(row, ["target.nothing"])
+
+
+def test_a_second_text_must_be_there_and_be_another_column(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"a": "x", "b": "y", "l": 1}\n{"a": "x", "b": " ", "l": 1}\n')
+    examples = read_examples(path, text=["a"], text_pair=["b"], label="l")
+    assert examples.texts == [("x", "y")] and examples.plain == ["x\ny"]
+    assert examples.rejected == {"no second text": 1}
+    with pytest.raises(ColumnError, match="in the first text and in the second"):
+        read_examples(path, text=["a"], text_pair=["a"], label="l")
+    with pytest.raises(ColumnError, match="option --text-pair"):
+        read_examples(path, text=["a"], text_pair=["c"], label="l")
+
+
+def test_a_json_array_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('[{"a": 1}]')
+    with pytest.raises(DataError, match="holds a JSON array"):
+        read_examples(tmp_path / "t.json", text=["a"], label=None)

@@ -82,7 +82,7 @@ def test_a_folder_survives_saving_and_loading(tiny_run: Path, tmp_path: Path) ->
 
 
 def test_probabilities_sum_to_one(tiny_run: Path) -> None:
-    np.testing.assert_allclose(Artifact.load(tiny_run).probabilities(["good", "", "bad bad"]).sum(axis=1), 1.0)
+    np.testing.assert_allclose(Artifact.load(tiny_run).outputs(["good", "", "bad bad"]).sum(axis=1), 1.0)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_tokenizer_and_weights_must_belong_together(copied_run: Path) -> None:
 
 def test_another_task_is_refused(copied_run: Path) -> None:
     change_manifest(copied_run, task="tag")
-    with pytest.raises(ArtifactError, match="is for the task 'tag'"):
+    with pytest.raises(ArtifactError, match="The task option must be one of classify"):
         Artifact.load(copied_run)
 
 

@@ -12,18 +12,13 @@ from huiyan.core.packed import Packed
 from huiyan.models.checkpoint import build_classifier
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.early_exit import ExitingClassifier, fresh_exits
-from huiyan.tasks.classify import (
-    ClassificationObjective,
-    EarlyExitObjective,
-    balanced_weights,
-    early_logits_of,
-    logits_of,
-    logits_of_every_head,
-    tokens_at_a_time,
-)
+from huiyan.tasks.classify import Classification, CrossEntropy, balanced_weights
+from huiyan.tasks.logits import early_logits_of, logits_of, logits_of_every_head, tokens_at_a_time
+from huiyan.tasks.objective import TextObjective
+from huiyan.tasks.task import LossOptions
 
 SEQUENCES = [[2, 7, 3], [2, 8, 9, 10, 3], [2, 11, 3], [2, 5, 6, 3]]
-LABELS = [0, 1, 1, 2]
+LABELS = np.array([0, 1, 1, 2])
 SOURCES = [f"a.csv:{line}" for line in range(2, 6)]
 
 
@@ -46,7 +41,7 @@ def one_by_one(model: SequenceClassifier) -> torch.Tensor:
 
 
 def test_the_loss_is_the_sum_over_rows(model: SequenceClassifier) -> None:
-    objective = ClassificationObjective(model, SEQUENCES, LABELS, SOURCES)
+    objective = TextObjective(model, SEQUENCES, LABELS, SOURCES, loss=CrossEntropy())
     expected = F.cross_entropy(one_by_one(model)[1:], torch.tensor(LABELS[1:]), reduction="sum")
     torch.testing.assert_close(objective.loss_sum([1, 2, 3]), expected)
     assert objective.loss_weight([1, 2, 3]) == 3.0
@@ -55,18 +50,30 @@ def test_the_loss_is_the_sum_over_rows(model: SequenceClassifier) -> None:
 
 
 def test_class_weights_weigh_loss_and_divisor_alike(model: SequenceClassifier) -> None:
-    weights = balanced_weights(LABELS, 3)
+    weights = balanced_weights(LABELS.tolist(), 3)
     np.testing.assert_allclose(weights, [4 / 3, 4 / 6, 4 / 3])
-    objective = ClassificationObjective(model, SEQUENCES, LABELS, SOURCES, class_weights=weights)
+    objective = TextObjective(model, SEQUENCES, LABELS, SOURCES, loss=CrossEntropy(class_weights=weights))
     mean = objective.loss_sum(range(4)) / objective.loss_weight(range(4))
     expected = F.cross_entropy(one_by_one(model), torch.tensor(LABELS), weight=torch.tensor(weights).float())
     torch.testing.assert_close(mean, expected)
 
 
 def test_label_smoothing_is_torchs(model: SequenceClassifier) -> None:
-    objective = ClassificationObjective(model, SEQUENCES, LABELS, SOURCES, label_smoothing=0.2)
+    objective = TextObjective(model, SEQUENCES, LABELS, SOURCES, loss=CrossEntropy(label_smoothing=0.2))
     expected = F.cross_entropy(one_by_one(model), torch.tensor(LABELS), label_smoothing=0.2, reduction="sum")
     torch.testing.assert_close(objective.loss_sum(range(4)), expected)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_focal_loss_is_its_formula(balanced: bool) -> None:
+    logits, targets = torch.randn(40, 3), np.arange(40) % 3
+    targets[:20] = 0
+    task = Classification(["a", "b", "c"])
+    loss = task.loss(targets, LossOptions(focal=2.0, balanced=balanced))
+    own = logits.softmax(1)[torch.arange(40), torch.tensor(targets)]
+    weights = torch.tensor(balanced_weights(targets.tolist(), 3)).float()[targets] if balanced else torch.ones(40)
+    torch.testing.assert_close(loss.total(logits, torch.tensor(targets)), (-weights * (1 - own) ** 2 * own.log()).sum())
+    assert loss.weight(targets) == pytest.approx(float(weights.sum()), rel=1e-5)
 
 
 def test_a_class_without_rows_weighs_nothing() -> None:
@@ -89,10 +96,9 @@ def test_logits_come_back_in_the_order_given(model: SequenceClassifier, batch_to
 
 @pytest.mark.parametrize("balanced", [False, True])
 def test_the_loss_of_every_head_counts_by_its_depth(exiting: ExitingClassifier, balanced: bool) -> None:
-    weights = balanced_weights(LABELS, 3) if balanced else None
-    objective = EarlyExitObjective(
-        exiting.eval(), SEQUENCES, LABELS, SOURCES, class_weights=weights, label_smoothing=0.1
-    )
+    weights = balanced_weights(LABELS.tolist(), 3) if balanced else None
+    loss = CrossEntropy(class_weights=weights, label_smoothing=0.1)
+    objective = TextObjective(exiting.eval(), SEQUENCES, LABELS, SOURCES, loss=loss)
     by_head = [torch.cat([exiting(Packed.from_lists([sequence]))[head] for sequence in SEQUENCES]) for head in (0, 1)]
     class_weights = None if weights is None else torch.tensor(weights).float()
     losses = [

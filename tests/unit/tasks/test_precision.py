@@ -83,7 +83,7 @@ def test_int8_where_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_measured_is_the_difference(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "multiplies_bf16", lambda _device: True)
     found = checked(Artifact.load(tiny_run)).bf16
-    exact, rough = (Artifact.load(tiny_run, precision=name).probabilities(TEXTS) for name in ("fp32", "bf16"))
+    exact, rough = (Artifact.load(tiny_run, precision=name).outputs(TEXTS) for name in ("fp32", "bf16"))
     assert found is not None
     assert found.rows == 200
     assert found.largest_change == pytest.approx(float(np.abs(exact - rough).max()), abs=2e-5)
@@ -129,7 +129,7 @@ def test_int8_goes_with_full_depth_alone(int8_run: Path) -> None:
     artifact = Artifact.load(int8_run, precision="int8")
     exiting = replace(artifact, exits=fresh_exits(artifact.model.config, seed=0))
     with pytest.raises(ConfigError, match=r"does not go with patience.*precision auto"):
-        exiting.probabilities(TEXTS, patience=1)
+        exiting.outputs(TEXTS, patience=1)
 
 
 def test_the_manifest_keeps_it(tiny_run: Path, tmp_path: Path) -> None:
@@ -160,12 +160,12 @@ def test_a_run_answers_in_int8(int8_run: Path) -> None:
     exact, rough = (Artifact.load(int8_run, precision=name) for name in ("fp32", "int8"))
     assert rough.calibration is not None
     assert rough.calibration.first_layer == 1
-    difference = np.abs(exact.probabilities(TEXTS) - rough.probabilities(TEXTS)).max()
+    difference = np.abs(exact.outputs(TEXTS) - rough.outputs(TEXTS)).max()
     assert 0 < difference < 0.05
     # As it was loaded, so it is saved.
     rough.save(int8_run.parent / "again")
     again = Artifact.load(int8_run.parent / "again", precision="int8")
-    assert np.array_equal(again.probabilities(TEXTS), rough.probabilities(TEXTS))
+    assert np.array_equal(again.outputs(TEXTS), rough.outputs(TEXTS))
 
 
 def test_int8_answers_do_not_depend_on_the_company(int8_run: Path) -> None:
@@ -214,8 +214,8 @@ def test_of_int8_that_is_refused_the_figures_are_kept(int8_run: Path) -> None:
 
 def test_an_int8_artifact_can_be_copied(int8_run: Path) -> None:
     artifact = Artifact.load(int8_run, precision="int8")
-    answers = artifact.probabilities(TEXTS)
-    assert np.array_equal(copy.deepcopy(artifact).probabilities(TEXTS), answers)
+    answers = artifact.outputs(TEXTS)
+    assert np.array_equal(copy.deepcopy(artifact).outputs(TEXTS), answers)
 
 
 def test_an_earlier_calibration_does_not_outlive_its_model(int8_run: Path, tiny_run: Path) -> None:

@@ -13,7 +13,7 @@ from huiyan.tasks.profile import PROFILE, Profile
 def profile() -> Profile:
     return Profile.of(
         [[2, 7, 3], [2, 1, 1, 7, 3], [2, *[8] * 40, 3]],
-        ["a", "b", "a"],
+        {"a": 2, "b": 1},
         unknown_id=1,
         scripts={"Latin": 1.0},
         validation_rows=["t.csv:7"],

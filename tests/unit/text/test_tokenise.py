@@ -10,6 +10,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
 from huiyan.core.errors import ConfigError, SourceError
+from huiyan.core.texts import PairTokens
 from huiyan.text.tokenise import Tokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c"]
@@ -146,3 +147,41 @@ def test_threads_share_one_tokenizer() -> None:
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda length: tokenizer.encode_batch(["a b c a"], max_length=length), lengths))
     assert [len(ids[0]) for ids in results] == lengths
+
+
+@pytest.mark.parametrize(
+    ("length", "ids", "second"),
+    [
+        (20, [2, 4, 5, 3, 6, 6, 6, 6, 3], 4),
+        (8, [2, 4, 5, 3, 6, 6, 6, 3], 4),
+        (7, [2, 4, 5, 3, 6, 6, 3], 4),
+        (6, [2, 4, 3, 6, 6, 3], 3),
+        (5, [2, 4, 3, 6, 3], 3),
+    ],
+)
+def test_two_texts_are_joined_with_types_and_the_longer_gives_way(length: int, ids: list[int], second: int) -> None:
+    (joined,) = Tokenizer(backend()).encode_batch([("a b", "c c c c")], max_length=length)
+    assert joined == ids
+    assert isinstance(joined, PairTokens)
+    assert joined.second == second
+    (turned,) = Tokenizer(backend()).encode_batch([("c c c c", "a b")], max_length=length)
+    assert sorted(turned) == sorted(ids)
+
+
+def test_two_texts_need_room_for_a_token_of_each() -> None:
+    with pytest.raises(ConfigError, match="at least 5, a token of each text beside the 3 special ones"):
+        Tokenizer(backend()).encode_batch([("a", "b")], max_length=4)
+
+
+def test_two_texts_are_counted_together() -> None:
+    assert Tokenizer(backend()).count_tokens([("a b", "c"), ("a", "")]) == [6, 4]
+
+
+def test_without_types_two_texts_are_plain_ids() -> None:
+    made = backend()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    (joined,) = Tokenizer(made).encode_batch([("a", "b")], max_length=9)
+    assert joined == [2, 4, 3, 3, 5, 3]
+    assert not isinstance(joined, PairTokens)

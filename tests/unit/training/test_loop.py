@@ -33,6 +33,7 @@ class Toy:
         if poison is not None:
             self.inputs[poison] = float("nan")
         self.seen: list[list[int]] = []
+        self.sampled_as = None
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         return [list(self.model[0].parameters()), list(self.model[3].parameters())]

@@ -295,7 +295,7 @@ def test_the_full_model_is_left_as_it_was(
     """What is compared before and after are two models, and the run folder is only read."""
     assert Artifact.load(tiny_run).model.config.encoder.ranks == {}
     texts = ["good great lovely dress", "bad poor awful dress"]
-    before, after = (Artifact.load(run).probabilities(texts) for run in (tiny_run, compressed[0]))
+    before, after = (Artifact.load(run).outputs(texts) for run in (tiny_run, compressed[0]))
     assert not np.array_equal(before, after)
     assert np.array_equal(before.argmax(1), after.argmax(1))
 

@@ -23,14 +23,14 @@ rng = np.random.default_rng(0)
 def drawn(n: int, *, temperature: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
     """Labels drawn from the softmax of logits, and those logits times the temperature: too sure by that much."""
     logits = rng.normal(0, 2, (n, 3))
-    probabilities = Decision().probabilities(logits)
+    probabilities = Decision().outputs(logits)
     return (probabilities.cumsum(1) < rng.random((n, 1))).sum(1).clip(max=2), logits * temperature
 
 
 def measured_on(labels: np.ndarray, logits: np.ndarray, decision: Decision) -> dict[str, Any]:
-    probabilities = decision.probabilities(logits)
+    probabilities = decision.outputs(logits)
     return measure_decision(
-        labels, Decision().probabilities(logits), probabilities, decision.is_sure(probabilities), decision
+        labels, Decision().outputs(logits), probabilities, decision.is_sure(probabilities), decision
     )
 
 
@@ -56,7 +56,7 @@ def test_each_label_has_a_threshold_of_its_own() -> None:
     first, second, third = decision.thresholds
     assert first is not None and second is not None and third is not None
     assert first > max(second, third)
-    probabilities = decision.probabilities(logits)
+    probabilities = decision.outputs(logits)
     for one in range(3):
         said = decision.is_sure(probabilities) & (decision.choose(probabilities) == one)
         assert (labels[said] == one).mean() >= 0.8

@@ -45,7 +45,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         options.update(given)
         raise TrainingBeginsError
 
-    monkeypatch.setattr(estimators, "fit_classifier", begin)
+    monkeypatch.setattr(estimators, "fit_model", begin)
     return options
 
 
@@ -236,7 +236,7 @@ def test_load_puts_the_model_on_the_device_named(
         (TEXTS, [0.5, 1.5] * 80, "Labels must be strings, integers or booleans. Got 0.5 of type float"),
         (TEXTS[:10], LABELS[:10], "At least 20 usable rows"),
         ([], [], "At least 20 usable rows"),
-        (TEXTS, ["a"] * 160, "at least two classes"),
+        (TEXTS, ["a"] * 160, "at least two are needed"),
     ],
 )
 def test_wrong_input_says_what_was_expected(tiny_model: Path, texts: object, labels: object, message: str) -> None:

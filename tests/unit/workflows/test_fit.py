@@ -8,12 +8,14 @@ import pytest
 
 from huiyan.data.examples import Examples
 from huiyan.models.sources import ModelSource
+from huiyan.tasks.classify import Classification, sorted_labels
 from huiyan.text.tokenise import Tokenizer
 from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingLoop, TrainingState
 from huiyan.training.progress import Silent
-from huiyan.workflows.config import FitConfig, ModelConfig, TrainRun
-from huiyan.workflows.fit import fingerprint_of, fit_classifier, sorted_labels, validation_figures
+from huiyan.workflows.config import DataConfig, FitConfig, ModelConfig, TrainRun
+from huiyan.workflows.fit import fingerprint_of, fit_model, validation_figures
+from huiyan.workflows.judging.kinds import judge_of
 from huiyan.workflows.train import train
 
 
@@ -28,11 +30,11 @@ def test_the_commit_and_the_licence_of_the_model_are_kept(tiny_model: Path) -> N
     source = ModelSource(
         folder=tiny_model, name="someone/tiny", kind="hub", revision=commit, licence="mit", origin="From the hub."
     )
-    fitted = fit_classifier(
+    fitted = fit_model(
         rows(20),
         rows(6),
         source,
-        columns=(("text",), "label"),
+        data=DataConfig(text=("text",), label="label"),
         options=FitConfig(
             model=ModelConfig(model="someone/tiny", max_length=16),
             training=TrainingConfig(epochs=1, device="cpu", precision="fp32"),
@@ -89,11 +91,12 @@ def test_fingerprints_tell_rows_and_order() -> None:
 
 def test_figures_of_the_validation_rows() -> None:
     logits = np.log(np.array([[0.8, 0.2], [0.4, 0.6], [0.9, 0.1]]))
-    figures = validation_figures(logits, np.array([0, 1, 1]), ["a", "b"])
+    figures = validation_figures(judge_of(Classification(["a", "b"])), logits, np.array([0, 1, 1]))
     assert figures["loss"] == pytest.approx(-np.log([0.8, 0.6, 0.1]).mean())
     assert figures["accuracy"] == pytest.approx(2 / 3)
     assert set(figures) == {"loss", "accuracy", "macro_f1", "mcc"}
 
 
 def test_logits_that_are_not_finite_have_a_loss_that_stops_the_run() -> None:
-    assert np.isnan(validation_figures(np.array([[np.nan, 1.0]]), np.array([0]), ["a", "b"])["loss"])
+    judge = judge_of(Classification(["a", "b"]))
+    assert np.isnan(validation_figures(judge, np.array([[np.nan, 1.0]]), np.array([0]))["loss"])

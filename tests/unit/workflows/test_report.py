@@ -87,6 +87,7 @@ def make_report(classes=("负面", "中评", "正面")):
         "data": {
             "files": files,
             "text_columns": ["标题", "评论"],
+            "text_pair_columns": [],
             "label_column": "情感",
             "group_column": None,
             "encodings": {"data/评论.csv": "gb18030"},

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -22,7 +21,7 @@ from huiyan.training.progress import Silent
 from huiyan.workflows.config import TrainRun
 from huiyan.workflows.models import model_for
 from huiyan.workflows.run_folder import replacing
-from huiyan.workflows.train import command_line, language_warnings, train, training_warnings
+from huiyan.workflows.train import command_line, language_warnings, train
 
 
 class Notes(Silent):
@@ -333,14 +332,6 @@ def test_a_run_that_fails_before_its_first_step_leaves_nothing(
     assert not out.exists()
     with pytest.raises(DataError, match="nowhere.csv"):
         train(tiny_options(file, tiny_model, out, data={"test": str(tmp_path / "nowhere.csv")}))
-
-
-def test_a_model_that_hardly_learned_is_named() -> None:
-    one_label = np.array([[0.6, 0.4], [0.7, 0.3]])
-    assert "the same label after 300 training steps" in training_warnings(one_label, 300)[0]
-    both_labels = np.array([[0.6, 0.4], [0.3, 0.7]])
-    assert "Only 3 training steps" in training_warnings(both_labels, 3)[0]
-    assert training_warnings(both_labels, 300) == []
 
 
 def test_auto_is_a_model_that_knows_the_script() -> None:

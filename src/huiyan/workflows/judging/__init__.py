@@ -1,0 +1,1 @@
+"""How answers are judged, kind of label by kind of label: figures, calibration, baselines, mistakes."""
