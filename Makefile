@@ -49,6 +49,9 @@ bench-full: $(DEV) $(PEERS) ## the published figures, some hours; goes on where 
 	$(BIN)/python benchmarks/speed.py --peers $(PEER_PYTHON) --resume --json runs/bench-full.json
 	$(BIN)/python benchmarks/large_inputs.py --rows 1000000 --resume --json runs/bench-full-large.json
 
+results: $(USE) ## docs/results.md: English and Chinese reviews, 8,000 rows each, under 20 minutes a run; goes on where it stopped
+	$(BIN)/python benchmarks/results.py
+
 clean: ## remove caches and built files (.venv and runs/ stay)
 	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests scripts examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -83,4 +86,4 @@ $(PEERS): $(VENV)/.made benchmarks/peers.txt
 	@.venv-peers/bin/pip --disable-pip-version-check install --quiet -r benchmarks/peers.txt
 	@touch $@
 
-.PHONY: help quickstart test install lint types docs fast bench bench-full clean
+.PHONY: help quickstart test install lint types docs fast bench bench-full results clean

@@ -17,6 +17,7 @@ from huiyan.tasks.artifact import Artifact
 from huiyan.training import checkpoints
 from huiyan.training.loop import TrainingLoop
 from huiyan.training.start import Start
+from huiyan.training.tracking import steps_in_events
 from huiyan.workflows import train as train_module
 from huiyan.workflows.config import TrainRun
 from huiyan.workflows.train import train
@@ -102,13 +103,16 @@ def test_killed_at_every_kind_of_moment(
 ) -> None:
     # Each process goes on where the one before was killed, and is killed in turn.
     for moment in [*MOMENTS, None]:
-        process = processes.Process(target=run_and_die, args=(run_in("killed"), moment))
+        process = processes.Process(target=run_and_die, args=(run_in("killed", track="tensorboard"), moment))
         process.start()
         process.join()
         assert process.exitcode == (0 if moment is None else -signal.SIGKILL), moment
     train(run_in("whole"))
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
     assert not list((tmp_path / "killed").rglob(".*"))
+    history, steps = outcome(tmp_path / "killed")[1], steps_in_events(tmp_path / "killed" / "tracking")
+    assert sorted(steps["train/loss"]) == [entry["step"] for entry in history]
+    assert sorted(steps["validation/loss"]) == [entry["step"] for entry in history if entry["validation"]]
 
 
 def test_killed_whenever_it_happens(

@@ -90,10 +90,10 @@ class OutputError(UsageError):
 class MissingExtraError(UsageError, ImportError):
     """An optional dependency that is not installed."""
 
-    def __init__(self, what: str, *, extra: str) -> None:
+    def __init__(self, what: str, *, extra: str, library: str = "") -> None:
         super().__init__(
             f"{what} needs an optional dependency that is not installed.",
-            hint=f"Install it with: pip install 'huiyan[{extra}]'",
+            hint=f"Install it with: pip install 'huiyan[{extra}]' {library}".rstrip(),
         )
 
 

@@ -33,6 +33,8 @@ class TrainingConfig(Config):
         precision: auto, fp32, bf16 or fp16. auto is bf16 where the machine multiplies it natively.
         device: auto, cpu, cuda, cuda:N or mps.
         seed: Seed of the order, the dropout, the head and the splits.
+        track: Also tell an experiment tracker of every step: tensorboard, wandb, mlflow or trackio. TensorBoard's files
+            lie in OUT/tracking.
         checkpoint_minutes: How often the state for --resume is written; less often where it would take over 5 % of the
             time.
     """
@@ -59,6 +61,7 @@ class TrainingConfig(Config):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
     seed: int = 0
+    track: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = "none"
     checkpoint_minutes: float = 2.0
 
     def __post_init__(self) -> None:
@@ -84,5 +87,6 @@ _CHOICES = {
     "class_weights": ("none", "balanced"),
     "sampling": ("none", "balanced"),
     "metric": METRICS,
+    "track": ("none", "tensorboard", "wandb", "mlflow", "trackio"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }

@@ -25,6 +25,7 @@ from huiyan.training.precision import autocast, gradient_scaler
 from huiyan.training.progress import Reporter
 from huiyan.training.schedules import learning_rate_factor
 from huiyan.training.start import Start
+from huiyan.training.tracking import Tracker
 
 LAST = "last.safetensors"
 """The checkpoint that ``--resume`` goes on from."""
@@ -114,6 +115,7 @@ class TrainingLoop:
         reporter: who is told.
         folder: where checkpoints go; None keeps none (then a run cannot go on after an interruption).
         identity: what the checkpoint belongs to, beside the configuration: a data fingerprint, the model's name.
+        tracker: also told of every step.
     """
 
     def __init__(
@@ -125,9 +127,10 @@ class TrainingLoop:
         reporter: Reporter,
         folder: Path | None = None,
         identity: dict[str, str] | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
         self.objective, self.validation, self.config = objective, validation, config
-        self.reporter, self.folder = reporter, folder
+        self.reporter, self.folder, self.tracker = reporter, folder, tracker
         self.identity = {**(identity or {}), **{key: repr(value) for key, value in config.to_dict().items()}}
         self.model = objective.model
         self.device = next(self.model.parameters()).device
@@ -174,6 +177,8 @@ class TrainingLoop:
         state = self.state
         self._saved_at = time.monotonic()
         self.reporter.begin(state.total_steps, state.step)
+        if self.tracker is not None:
+            self.tracker.begin(state.history)
         try:
             for number, step in walk(self._steps, start=state.step, total=state.total_steps):
                 began, began_on_cores = time.monotonic(), time.process_time()
@@ -185,6 +190,8 @@ class TrainingLoop:
                 self._record(loss, rate)
                 if step.validate:
                     self._validate(number)
+                if self.tracker is not None:
+                    self.tracker.tell(state.history[-1])
                 if stop.asked or self._is_over or self._checkpoint_is_due():
                     self._save()
                 if stop.asked or self._is_over:
@@ -192,6 +199,8 @@ class TrainingLoop:
             state.interrupted = stop.asked and not self._is_over
         finally:
             self.reporter.end()
+            if self.tracker is not None:
+                self.tracker.end()
 
     def _step(self, number: int, step: Step) -> tuple[float, float, int]:
         """One optimiser step: its mean loss, learning rate and tokens."""

@@ -15,13 +15,11 @@ from huiyan.data.labels import shown_label
 from huiyan.data.splits import fold_rows, split_rows
 from huiyan.training.config import TrainingConfig
 from huiyan.workflows.config import TrainRun
-from huiyan.workflows.fit import Fitted
+from huiyan.workflows.fit import PARTS, Fitted
 from huiyan.workflows.judging.judge import Answers
 from huiyan.workflows.judging.kinds import judge_of
 from huiyan.workflows.tables import VALIDATION_ONLY, Tables, joined
 
-PARTS = "parts"
-"""The folder, in a run's folder, of the trainings of which one is kept, until the run is finished."""
 OUT_OF_FOLD = "out-of-fold.csv"
 
 

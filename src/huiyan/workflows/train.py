@@ -26,11 +26,11 @@ from huiyan.workflows import run_folder
 from huiyan.workflows.check import look_at
 from huiyan.workflows.config import TrainRun
 from huiyan.workflows.early_exit import measure_early_exit, write_early_exit
-from huiyan.workflows.fit import CHECKPOINTS, Fitted, fingerprint_of, fit_model
+from huiyan.workflows.fit import CHECKPOINTS, PARTS, Fitted, fingerprint_of, fit_model
 from huiyan.workflows.judging.kinds import judge_of
 from huiyan.workflows.models import fetch_model, model_for
 from huiyan.workflows.provenance import describe_run
-from huiyan.workflows.repeats import PARTS, Outcome, StoppedError, train_folds, train_once, train_seeds
+from huiyan.workflows.repeats import Outcome, StoppedError, train_folds, train_once, train_seeds
 from huiyan.workflows.report import write_report
 from huiyan.workflows.tables import Tables, joined, read_tables
 
