@@ -8,16 +8,15 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import f1_score, r2_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from huiyan.core.errors import DataError, ShapeError
 from huiyan.evaluation.counts import FloatArray, IntArray
+from huiyan.evaluation.features import Features, count_features
 
-# Beyond these a linear model on TF-IDF gains little, and takes minutes and gigabytes.
-MAX_TRAINING_TEXTS = 100_000
-MAX_FEATURES = 300_000
+_ZERO = cast("Any", 0)  # which scikit-learn's signature leaves out
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ def run_baselines(
     test_texts: Sequence[str],
     *,
     n_classes: int,
-    character_ngrams: bool,
+    chinese: bool,
     seed: int,
 ) -> list[Baseline]:
     """Fit each baseline on the training rows and ask it for the test rows; no test label is seen.
@@ -45,7 +44,8 @@ def run_baselines(
         train_labels: ``n`` integers in ``range(n_classes)``.
         test_texts: what to answer for.
         n_classes: columns of the probabilities; a class without training rows gets probability 0.
-        character_ngrams: count runs of characters, not words: for text written without spaces, as Chinese.
+        chinese: the texts are written without spaces: runs of characters are counted or words found by a dictionary,
+            whichever is better on a fifth of the training rows.
         seed: which rows are drawn when there are more than ``MAX_TRAINING_TEXTS``.
     Returns:
         The majority class, then TF-IDF + logistic regression.
@@ -64,7 +64,15 @@ def run_baselines(
         description="always answers the most frequent class of the training rows, whatever the text",
         probabilities=np.tile(shares, (len(test_texts), 1)),
     )
-    return [majority, _linear(train_texts, labels, test_texts, shares, character_ngrams=character_ngrams, seed=seed)]
+
+    def score(fitted: Any, fitted_rows: IntArray, held: Any, held_rows: IntArray) -> float:
+        if len(np.unique(labels[fitted_rows])) < 2:
+            return 0.0
+        answers = _fit(fitted, labels[fitted_rows]).predict(held)
+        return float(f1_score(labels[held_rows], answers, average="macro", zero_division=_ZERO))
+
+    features = count_features(train_texts, test_texts, chinese=chinese, seed=seed, score=score)
+    return [majority, _linear(features, labels, len(test_texts), shares)]
 
 
 def run_set_baselines(
@@ -72,7 +80,7 @@ def run_set_baselines(
     train_targets: npt.ArrayLike,
     test_texts: Sequence[str],
     *,
-    character_ngrams: bool,
+    chinese: bool,
     seed: int,
 ) -> list[Baseline]:
     """The same where a text has any number of labels, each said from a probability of one half on.
@@ -81,7 +89,7 @@ def run_set_baselines(
         train_texts: ``n`` texts.
         train_targets: which labels each has, ``n c``.
         test_texts: what to answer for.
-        character_ngrams: as for ``run_baselines``.
+        chinese: as for ``run_baselines``.
         seed: as there.
     Returns:
         The most frequent labels, then TF-IDF + logistic regression, one for each label.
@@ -99,15 +107,26 @@ def run_set_baselines(
         description="always says the labels that half of the training rows have, or else the most frequent one",
         probabilities=np.tile(constant, (len(test_texts), 1)),
     )
-    units, counted, rows = _drawn_features(train_texts, test_texts, character_ngrams=character_ngrams, seed=seed)
-    probabilities = np.tile(shares, (len(test_texts), 1))
-    if counted is not None and len(test_texts):
-        train, test = counted
+
+    def answer(fitted: Any, fitted_rows: IntArray, asked: Any) -> FloatArray:
+        found = np.tile(shares, (asked.shape[0], 1))
         for label in range(targets.shape[1]):
-            own = targets[rows, label]
+            own = targets[fitted_rows, label]
             if own.any() and not own.all():
-                probabilities[:, label] = _fit(train, own.astype(np.int64)).predict_proba(test)[:, 1]
-    description = f"for each label a logistic regression on TF-IDF weights of {units}, both answers weighing the same"
+                found[:, label] = _fit(fitted, own.astype(np.int64)).predict_proba(asked)[:, 1]
+        return found
+
+    def score(fitted: Any, fitted_rows: IntArray, held: Any, held_rows: IntArray) -> float:
+        has = answer(fitted, fitted_rows, held) >= 0.5
+        return float(f1_score(targets[held_rows], has, average="macro", zero_division=_ZERO))
+
+    features = count_features(train_texts, test_texts, chinese=chinese, seed=seed, score=score)
+    probabilities = np.tile(shares, (len(test_texts), 1))
+    if features.is_usable:
+        probabilities = answer(features.train, features.rows, features.test)
+    description = (
+        f"for each label logistic regression on TF-IDF weights of {features.units}, both answers alike in weight"
+    )
     return [frequent, Baseline("TF-IDF + logistic regression", description, probabilities)]
 
 
@@ -116,7 +135,7 @@ def run_number_baselines(
     train_values: npt.ArrayLike,
     test_texts: Sequence[str],
     *,
-    character_ngrams: bool,
+    chinese: bool,
     seed: int,
 ) -> list[Baseline]:
     """The same where a text has a number; ``probabilities`` are the numbers, ``n 1``.
@@ -125,7 +144,7 @@ def run_number_baselines(
         train_texts: ``n`` texts.
         train_values: their numbers, ``n``.
         test_texts: what to answer for.
-        character_ngrams: as for ``run_baselines``.
+        chinese: as for ``run_baselines``.
         seed: as there.
     Returns:
         The mean, then TF-IDF + ridge regression.
@@ -137,11 +156,15 @@ def run_number_baselines(
         raise DataError("Baselines need training rows, and the number of each.")
     answered = np.full((len(test_texts), 1), values.mean())
     mean = Baseline("mean", "always answers the mean of the training rows, whatever the text", answered)
-    units, counted, rows = _drawn_features(train_texts, test_texts, character_ngrams=character_ngrams, seed=seed)
-    if counted is not None and len(test_texts):
-        train, test = counted
-        answered = Ridge(alpha=1.0).fit(train, values[rows]).predict(test)[:, None]
-    return [mean, Baseline("TF-IDF + ridge regression", f"ridge regression on TF-IDF weights of {units}", answered)]
+
+    def score(fitted: Any, fitted_rows: IntArray, held: Any, held_rows: IntArray) -> float:
+        return float(r2_score(values[held_rows], Ridge(alpha=1.0).fit(fitted, values[fitted_rows]).predict(held)))
+
+    features = count_features(train_texts, test_texts, chinese=chinese, seed=seed, score=score)
+    if features.is_usable:
+        answered = Ridge(alpha=1.0).fit(features.train, values[features.rows]).predict(features.test)[:, None]
+    description = f"ridge regression on TF-IDF weights of {features.units}"
+    return [mean, Baseline("TF-IDF + ridge regression", description, answered)]
 
 
 def out_of_fold(
@@ -150,7 +173,7 @@ def out_of_fold(
     blocks: Sequence[str],
     *,
     n_classes: int,
-    character_ngrams: bool,
+    chinese: bool,
     folds: int = 5,
     seed: int = 0,
 ) -> FloatArray:
@@ -161,7 +184,7 @@ def out_of_fold(
         labels: ``n`` integers in ``range(n_classes)``.
         blocks: ``n`` names; rows of one block are in one fold.
         n_classes: columns of the probabilities.
-        character_ngrams: as for ``run_baselines``.
+        chinese: as for ``run_baselines``.
         folds: how many parts.
         seed: of the folds.
     """
@@ -175,37 +198,24 @@ def out_of_fold(
         known: list[int] = known_rows.tolist()
         held_out: list[int] = held_out_rows.tolist()
         shares = np.bincount(true[known], minlength=n_classes) / max(1, len(known))
-        baseline = _linear(
-            [texts[row] for row in known],
-            true[known],
-            [texts[row] for row in held_out],
-            shares,
-            character_ngrams=character_ngrams,
-            seed=seed,
+        # Characters in Chinese, without a trial a fold: what is wanted is doubts, and they are nearly the same.
+        features = count_features(
+            [texts[row] for row in known], [texts[row] for row in held_out], chinese=chinese, seed=seed
         )
+        baseline = _linear(features, true[known], len(held_out), shares)
         probabilities[held_out] = baseline.probabilities
     return probabilities
 
 
-def _linear(
-    train_texts: Sequence[str],
-    labels: IntArray,
-    test_texts: Sequence[str],
-    shares: FloatArray,
-    *,
-    character_ngrams: bool,
-    seed: int,
-) -> Baseline:
-    units, counted, rows = _drawn_features(train_texts, test_texts, character_ngrams=character_ngrams, seed=seed)
-    description = f"logistic regression on TF-IDF weights of {units}, each class weighing the same"
-    probabilities = np.tile(shares, (len(test_texts), 1))
-    if counted is None:
+def _linear(features: Features, labels: IntArray, n_test: int, shares: FloatArray) -> Baseline:
+    description = f"logistic regression on TF-IDF weights of {features.units}, each class weighing the same"
+    probabilities = np.tile(shares, (n_test, 1))
+    if features.train is None:
         description += "; the training texts hold nothing to count, so it answers by the classes' frequency"
-    elif len(np.unique(labels[rows])) > 1 and len(test_texts):
-        train, test = counted
-        model = _fit(train, labels[rows])
+    elif len(np.unique(labels[features.rows])) > 1 and n_test:
+        model = _fit(features.train, labels[features.rows])
         probabilities = np.zeros_like(probabilities)
-        probabilities[:, model.classes_] = model.predict_proba(test)
+        probabilities[:, model.classes_] = model.predict_proba(features.test)
     return Baseline("TF-IDF + logistic regression", description, probabilities)
 
 
@@ -217,35 +227,3 @@ def _fit(features: Any, labels: IntArray) -> LogisticRegression:
         # Stopped after 200 steps it is as good a baseline as fully converged.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(features, labels)
-
-
-def _drawn_features(
-    train_texts: Sequence[str], test_texts: Sequence[str], *, character_ngrams: bool, seed: int
-) -> tuple[str, Any, IntArray]:
-    """What is counted, in words; the matrices of ``_features``; and the training rows they are of."""
-    units = "runs of 1 to 3 characters" if character_ngrams else "words and pairs of words"
-    rows = np.arange(len(train_texts))
-    if len(rows) > MAX_TRAINING_TEXTS:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, MAX_TRAINING_TEXTS, replace=False))
-        units += f", fitted on {MAX_TRAINING_TEXTS:,} training rows drawn at random"
-    texts = [train_texts[row] for row in rows.tolist()]
-    return units, _features(texts, test_texts, character_ngrams=character_ngrams), rows
-
-
-def _features(train_texts: Sequence[str], test_texts: Sequence[str], *, character_ngrams: bool) -> Any:
-    """Sparse matrices for the training and the test texts; None when the training texts have no word at all."""
-    if character_ngrams:
-        vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True, max_features=MAX_FEATURES)
-    else:
-        # Words of one character count too: scikit-learn's own pattern drops "I", "5" and single Han characters.
-        pattern = r"(?u)\b\w+\b"
-        vectorizer = TfidfVectorizer(
-            token_pattern=pattern, ngram_range=(1, 2), sublinear_tf=True, max_features=MAX_FEATURES
-        )
-    try:
-        train = vectorizer.fit_transform(train_texts)
-    except ValueError as error:
-        if "empty vocabulary" not in str(error):
-            raise
-        return None
-    return train, (vectorizer.transform(test_texts) if len(test_texts) else None)

@@ -187,7 +187,7 @@ def _doubts(known: Examples, blocks: list[str], seed: int) -> dict[str, Any]:
     classes = sorted(set(known.labels))
     labels = class_indices(known.labels, classes)
     probabilities = out_of_fold(
-        known.plain, labels, blocks, n_classes=len(classes), character_ngrams=mostly_han(known.plain), seed=seed
+        known.plain, labels, blocks, n_classes=len(classes), chinese=mostly_han(known.plain), seed=seed
     )
     found = doubtful_labels(labels, probabilities)
     return {

@@ -71,7 +71,7 @@ class ClassJudge(Judge):
                 self.task.targets(known.labels),
                 test.plain,
                 n_classes=len(self.task.classes),
-                character_ngrams=mostly_han(known.plain),
+                chinese=mostly_han(known.plain),
                 seed=seed,
             )
             for known, test in pairs

@@ -61,7 +61,7 @@ class NumberJudge(Judge):
                 known.plain,
                 self.task.targets(known.labels),
                 test.plain,
-                character_ngrams=mostly_han(known.plain),
+                chinese=mostly_han(known.plain),
                 seed=seed,
             )
             for known, test in pairs

@@ -93,7 +93,7 @@ class SetJudge(Judge):
                 known.plain,
                 self.task.targets(known.labels),
                 test.plain,
-                character_ngrams=mostly_han(known.plain),
+                chinese=mostly_han(known.plain),
                 seed=seed,
             )
             for known, test in pairs
