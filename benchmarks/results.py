@@ -2,7 +2,7 @@
 
 Run: make results, or python benchmarks/results.py [--only NAME …] [--rows 8000] [--json FILE] [--page FILE]
 
-Every run is `huiyan train` as it comes, two epochs, on 8,000 rows; the rows are split 80/10/10 by the command itself.
+Every run is `huiyan train` as it comes, on 8,000 rows; the rows are split 80/10/10 by the command itself.
 
 - sentiment: English reviews, one of three by their stars (1–2, 3, 4–5); three seeds.
 - department: the same reviews, one of six departments.
@@ -27,7 +27,6 @@ import torch
 from huiyan import __version__
 from huiyan.core.devices import describe_machine
 from huiyan.data.known import fetch_data
-from huiyan.training.config import TrainingConfig
 from huiyan.training.progress import Silent
 from huiyan.workflows import wording
 from huiyan.workflows.config import DataConfig, RepeatConfig, TrainRun
@@ -93,7 +92,6 @@ def run_case(name: str, case: Case, n: int) -> dict[str, Any]:
             file=str(table),
             out=str(out),
             data=DataConfig(text=("text",), label=case.label, **case.options),
-            training=TrainingConfig(epochs=2),
             repeats=RepeatConfig(seeds=case.seeds),
         )
         if train(run, reporter=Silent(), resume=out.exists()) is None:
@@ -132,8 +130,8 @@ def page_of(found: dict[str, Any]) -> str:
         (
             f"Written by `make results` (`benchmarks/results.py`) on {found['date']}: {found['machine']['processor']}, "
             f"{found['threads']} threads, no GPU; Huiyan {found['versions']['huiyan']}, torch "
-            f"{found['versions']['torch']}. Each run is `huiyan train` as it comes with `--epochs 2`, on rows split "
-            "80/10/10 by the command; `--model auto` chose the model. In brackets: 95 % intervals over the test rows. "
+            f"{found['versions']['torch']}. Each run is `huiyan train` as it comes, on rows split 80/10/10 by the "
+            "command; `--model auto` chose the model. In brackets: 95 % intervals over the test rows. "
             "The data are those of `huiyan data`."
         ),
         "",

@@ -41,6 +41,7 @@ OLD_NAMES = {
     "bsd": "bsd-3-clause",
     "bsd license": "bsd-3-clause",
     "bsd 2-clause license": "bsd-2-clause",
+    "3-clause bsd license": "bsd-3-clause",
     "bsd 3-clause license": "bsd-3-clause",
     "cc0 1.0 universal (cc0 1.0) public domain dedication": "cc0-1.0",
     "historical permission notice and disclaimer (hpnd)": "hpnd",

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from huiyan.core.decision import Decision
 from huiyan.data.labels import names_in
+from huiyan.models.classifier import SequenceClassifier
 from huiyan.tasks.objective import Loss
 from huiyan.tasks.task import LossOptions, Task
 
@@ -27,6 +28,15 @@ class MultiLabel(Task):
     def untrained_decision(self) -> Decision:
         """A sigmoid for each label, which is said from one half on."""
         return Decision(link="sigmoid", thresholds=(0.5,) * len(self.classes))
+
+    def prepare(self, model: SequenceClassifier, targets: np.ndarray) -> None:
+        """Begin with each label as probable as it is frequent: the first steps need not unlearn one half.
+
+        Source: Lin et al. 2017, section 4.1.
+        """
+        frequency = (targets.sum(axis=0) + 1) / (len(targets) + 2)
+        with torch.no_grad():
+            model.head.output.bias.copy_(torch.as_tensor(np.log(frequency / (1 - frequency)), dtype=torch.float32))
 
     def targets(self, labels: Sequence[str]) -> Float[np.ndarray, "n c"]:
         """1 for each label that a row has."""

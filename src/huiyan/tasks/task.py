@@ -65,6 +65,10 @@ class Task(ABC):
             ConfigError: an option has no meaning here.
         """
 
+    def prepare(self, model: SequenceClassifier, targets: np.ndarray) -> None:
+        """Change the fresh output layer to where learning from rows with these targets had better begin."""
+        del model, targets  # most begin where they were drawn
+
     def learned(self, targets: np.ndarray) -> np.ndarray:
         """The targets as the loss takes them."""
         return targets

@@ -107,6 +107,7 @@ def fit_model(
         raise ConfigError(f"--early-exit is for --task classify, and this is {task.kind}.", hint="Leave it away.")
     training, metric = options.training, judge.metric_named(options.training.metric)
     artifact = _untrained(train, source, data, task, options.model, seed=training.seed)
+    task.prepare(artifact.model, task.targets(train.labels))
     device = pick_device(training.device)
     for part in (artifact.model, artifact.exits):
         if part is not None:

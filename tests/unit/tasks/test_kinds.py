@@ -1,5 +1,7 @@
 """Losses and targets of every kind of label, and what its logits mean."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch.nn import functional as F
 from huiyan.core.decision import Decision
 from huiyan.core.errors import ConfigError
 from huiyan.data.labels import set_label
+from huiyan.models.checkpoint import build_classifier
 from huiyan.tasks.kinds import task_named, task_of
 from huiyan.tasks.task import LossOptions
 
@@ -88,3 +91,11 @@ def test_what_counts_as_another_answer() -> None:
     numbers = Decision(link="identity", scale=10.0)
     apart, other = numbers.changes(np.array([[1.0], [1.0]]), np.array([[1.4], [1.6]]))
     assert apart == pytest.approx([0.04, 0.06]) and other.tolist() == [False, True]
+
+
+def test_labels_begin_as_probable_as_they_are_frequent(tiny_model: Path) -> None:
+    task = task_named("multilabel", ["a", "b", "c"], label_column="l")
+    targets = np.array([[1, 0, 0]] * 49 + [[1, 1, 0]] * 49, dtype=np.float32)
+    model = build_classifier(tiny_model, n_classes=3, seed=0)
+    task.prepare(model, targets)
+    np.testing.assert_allclose(model.head.output.bias.detach().sigmoid(), [0.99, 0.5, 0.01], atol=1e-6)
