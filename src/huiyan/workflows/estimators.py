@@ -29,26 +29,7 @@ from huiyan.workflows.run_folder import RUN
 
 
 class _TextEstimator(BaseEstimator):
-    """What fine-tunes a pretrained encoder on texts, or on pairs of texts given as tuples of two.
-
-    An option that is None is that of ``config``, and one that is given replaces it.
-
-    Args:
-        model: ``auto``, ``package:NAME``, a folder, or ``OWNER/NAME`` on the hub.
-        epochs: passes over the training texts.
-        learning_rate: peak learning rate, per step.
-        max_length: tokens a text is cut to, special tokens included; None is the default of ``ModelConfig``.
-        batch_tokens: tokens in a batch.
-        precision: to train in: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-        seed: of the order, the dropout, the head and the validation rows.
-        config: all training options; None is ``TrainingConfig()``.
-        early_exit: train a head after every layer, so that ``predict`` can be given a ``patience``; None is the
-            default of ``ModelConfig``, which is not to.
-        verbose: tell on standard error how the training goes.
-
-    Answers are given in bfloat16 where the machine multiplies it natively and the training found that nothing that
-    matters changes, else in float32; ``load`` takes another ``precision``.
-    """
+    """What fine-tunes a pretrained encoder on texts, or on pairs of texts given as tuples of two."""
 
     kind: ClassVar[Kind]
     artifact_: Artifact
@@ -236,23 +217,7 @@ class TextRegressor(RegressorMixin, _TextEstimator):
 
     A text may be a tuple of two that are read together, such as two sentences and how alike they are.
 
-    An option that is None is that of ``config``, and one that is given replaces it.
-
-    Args:
-        model: ``auto``, ``package:NAME``, a folder, or ``OWNER/NAME`` on the hub.
-        epochs: passes over the training texts.
-        learning_rate: peak learning rate, per step.
-        max_length: tokens a text is cut to, special tokens included; None is the default of ``ModelConfig``.
-        batch_tokens: tokens in a batch.
-        precision: to train in: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-        seed: of the order, the dropout, the head and the validation rows.
-        config: all training options; None is ``TrainingConfig()``.
-        early_exit: train a head after every layer, so that ``predict`` can be given a ``patience``; None is the
-            default of ``ModelConfig``, which is not to.
-        verbose: tell on standard error how the training goes.
-
-    Answers are given in bfloat16 where the machine multiplies it natively and the training found that nothing that
-    matters changes, else in float32; ``load`` takes another ``precision``.
+    Options are those of ``TextClassifier``; ``early_exit`` has no meaning here.
     """
 
     kind = "regression"
