@@ -30,6 +30,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     ),
 }
 """The commands that take options from elsewhere, and which."""
+YES_OR_NO = ("freeze_words",)
+"""Options with a choice that YAML reads as a boolean unless it is in quotes."""
 FLAGS = ("early_exit", "trim_vocabulary", "resume", "overwrite", "skip_doubts")
 
 
@@ -113,7 +115,12 @@ def _words_of(name: str, value: Any) -> list[str]:
         return [option] if is_on else []
     if value is None:
         return []
-    if isinstance(value, bool):  # `yes` and `no` without quotes are booleans to YAML
+    if isinstance(value, bool) and name in YES_OR_NO:
         value = "yes" if value else "no"
     items = cast("list[Any]", value) if isinstance(value, list) else [value]
+    if any(isinstance(item, bool) for item in items):
+        raise ConfigError(
+            f"The {name} option has a value that YAML reads as true or false, such as yes, no, on or off.",
+            hint='Put it in quotes, for example: "no"',
+        )
     return [word for item in items for word in (option, str(item))]

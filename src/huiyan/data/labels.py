@@ -21,6 +21,9 @@ Kind = Literal["classify", "multilabel", "ordinal", "regression"]
 AskedKind = Literal["auto", "classify", "multilabel", "ordinal", "regression"]
 MOST_LABELS_OF_A_ROW = 1000
 NO_LABELS = "[]"
+"""A cell of text without labels; an empty cell is no label."""
+LARGEST_NUMBER = 1e30
+"""What is learned in float32 has squares there."""
 _BINS = 10
 _FEWEST = 3  # rows that a stratum needs to be in every split
 
@@ -74,7 +77,7 @@ class LabelReader:
         Raises:
             DataError: it holds none; the message is the reason to reject the row with.
         """
-        if self._found is None and cell is not None:
+        if self._found is None and (isinstance(cell, list) or cell_text(cell)):
             self._found = "multilabel" if isinstance(cell, list) else "classify"
         if self.kind == "multilabel":
             return self._several(cell)
@@ -87,15 +90,33 @@ class LabelReader:
             return number_label(text)
         if self.order and text not in self.order:
             raise DataError(f"label not in --label-order: {text!r}", hint=closest(text, self.order))
+        if self.kind == "ordinal" and not self.order:
+            return _number_or(text)  # 1, 1.0 and 01 are one rank
         return text
 
     def _several(self, cell: Any) -> str:
-        if isinstance(cell, list):
-            return set_label([cell_text(one) for one in cast("list[Any]", cell)])
-        text = cell_text(cell)
-        if not text:
+        if not isinstance(cell, list) and not cell_text(cell):
             raise DataError("no label")
-        return set_label(text.split(self.separator) if self.separator is not None else [text])
+        names = self._names(cell)
+        dropped = [name for name in names if name.strip() in self.drop]
+        if dropped:
+            raise DataError(f"label to be left out: {dropped[0]!r}")
+        return set_label(names)
+
+    def _names(self, cell: Any) -> list[str]:
+        """The names in a cell: a list, one written as JSON, or text with the separator."""
+        if isinstance(cell, list):
+            names = [cell_text(one) for one in cast("list[Any]", cell)]
+            torn = [name for name in names if self.separator is not None and self.separator in name]
+            if torn:
+                raise DataError(f"label in a list that has the separator in it: {torn[0]!r}")
+            return names
+        text = cell_text(cell)
+        if text == NO_LABELS:
+            return []
+        if self.separator is not None:
+            return text.split(self.separator)
+        return _json_names(text) or [text]
 
 
 def set_label(names: Sequence[str]) -> str:
@@ -117,12 +138,34 @@ def number_label(text: str) -> str:
         DataError: it is none, or not finite.
     """
     try:
-        number = float(text)
+        number = math.nan if "_" in text else float(text)  # Python reads 1_000 as a number; in a table it is a name
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
         raise DataError(f"no number: the label is {text!r}")
+    if abs(number) > LARGEST_NUMBER:
+        raise DataError(f"over the size limit: the label is {text!r}, {LARGEST_NUMBER:g} is the most")
     return cell_text(number)
+
+
+def _number_or(text: str) -> str:
+    """A number in its shortest form; anything else as it is."""
+    try:
+        return number_label(text)
+    except DataError:
+        return text
+
+
+def _json_names(text: str) -> list[str] | None:
+    """The names in a list that is written as JSON; None for any other text."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    listed = cast("list[Any]", found) if isinstance(found, list) else [None]
+    return [cell_text(one) for one in listed] if all(isinstance(one, str | int | float) for one in listed) else None
 
 
 def names_in(label: str, kind: Kind) -> list[str]:

@@ -77,7 +77,7 @@ def overlap_of(parts: dict[str, Examples]) -> Overlap:
     for row, text in enumerate(rows.texts):
         by_text.setdefault(text_key(text), []).append(row)
     exact = len(rows.texts) - len(by_text)
-    several = [members for members in by_text.values() if len({rows.labels[row] for row in members}) > 1]
+    several = [members for members in by_text.values() if len({rows.raw_labels[row] for row in members}) > 1]
     return Overlap(
         exact=exact,
         near=len(rows.texts) - len(clusters) - exact,
@@ -95,6 +95,7 @@ class _Rows:
 
     def __init__(self, parts: dict[str, Examples]) -> None:
         self.texts = [text for examples in parts.values() for text in examples.plain]
+        self.raw_labels = [label for examples in parts.values() for label in examples.labels]
         self.labels = [shown_label(label, examples.kind) for examples in parts.values() for label in examples.labels]
         self.sources = [source for examples in parts.values() for source in examples.sources]
         self.part_of = [name for name, examples in parts.items() for _ in range(len(examples))]

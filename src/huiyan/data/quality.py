@@ -46,8 +46,9 @@ def check_usable(
         )
     if examples.kind == "ordinal":
         _check_ordered(examples, label_column, order)
-    names = {name for label in examples.labels for name in names_in(label, examples.kind)}
-    if 2 * len(names) >= n:
+    each = [name for label in examples.labels for name in names_in(label, examples.kind)]
+    names = set(each)
+    if 2 * len(names) >= len(each) > 0:
         numbers = examples.kind == "classify" and all(map(_is_number, names))
         raise DataError(
             f"The label column {label_column!r} has {len(names)} different values in {n} rows: mostly unique, "

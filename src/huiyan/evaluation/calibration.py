@@ -19,7 +19,7 @@ _COLDEST, _HOTTEST = 0.05, 20.0
 
 
 def fit_temperature(labels: npt.ArrayLike, logits: npt.ArrayLike) -> float:
-    """The temperature under which the labels are likeliest; it changes no answer, only how sure each one is.
+    """The temperature under which the labels are likeliest: how sure answers are changes, which is likeliest does not.
 
     A label counts for (n + 1) / (n + 2), the other classes share the rest: of a few rows that are all right it does not
     follow that every answer is.
@@ -106,7 +106,9 @@ class Calibration:
     bins: list[Bin]
 
 
-def calibration_of(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Calibration:
+def calibration_of(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, chosen: npt.ArrayLike | None = None
+) -> Calibration:
     """Measure how well probabilities fit labels.
 
     Source: Guo et al. 2017, eq. 3 (ECE, 15 bins of equal width); Brier 1950 (over all classes).
@@ -114,11 +116,12 @@ def calibration_of(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Calib
     Args:
         labels: ``n`` integers, columns of ``probabilities``.
         probabilities: ``n c``.
+        chosen: the answers, ``n`` columns, whose probability is the confidence; None is the most probable ones.
     Raises:
         ShapeError, DataError: as ``classification_scores``.
     """
     true, scores = checked(labels, probabilities)
-    confidence, right = scores.max(axis=1), scores.argmax(axis=1) == true
+    confidence, right = _confidence(true, scores, chosen)
     edges = np.linspace(0, 1, BINS + 1)
     number = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     bins = [
@@ -151,17 +154,20 @@ class Coverage:
     interval: Interval
 
 
-def coverage_curve(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, points: int = 101) -> list[Coverage]:
+def coverage_curve(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, chosen: npt.ArrayLike | None = None, *, points: int = 101
+) -> list[Coverage]:
     """Accuracy among the answered rows for thresholds from "answer all" up; at most ``points`` of them.
 
     Args:
         labels: ``n`` integers, columns of ``probabilities``.
         probabilities: ``n c``.
+        chosen: as for ``calibration_of``.
         points: thresholds, at the confidences of rows evenly spread.
     Raises:
         ShapeError, DataError: as ``classification_scores``.
     """
-    confidence, right = _by_confidence(labels, probabilities)
+    confidence, right = _by_confidence(labels, probabilities, chosen)
     answered = np.unique(np.linspace(1, len(confidence), min(points, len(confidence))).round().astype(int))[::-1]
     hits = np.cumsum(right)
     return [_coverage(confidence, hits, int(count)) for count in answered]
@@ -223,12 +229,21 @@ def binomial_interval(hits: int, rows: int, level: float = 0.95) -> Interval:
     return Interval(low, high, level)
 
 
-def _by_confidence(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[FloatArray, IntArray]:
+def _by_confidence(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, chosen: npt.ArrayLike | None = None
+) -> tuple[FloatArray, IntArray]:
     """Confidences, the surest first, and whether each answer is right (1 or 0)."""
-    true, scores = checked(labels, probabilities)
-    confidence = scores.max(axis=1)
+    confidence, right = _confidence(*checked(labels, probabilities), chosen)
     order = np.argsort(-confidence, kind="stable")
-    return confidence[order], (scores.argmax(axis=1) == true)[order].astype(np.int64)
+    return confidence[order], right[order].astype(np.int64)
+
+
+def _confidence(
+    true: IntArray, scores: FloatArray, chosen: npt.ArrayLike | None
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """The probability of each answer, and whether it is right."""
+    answers = scores.argmax(axis=1) if chosen is None else np.asarray(chosen)
+    return scores[np.arange(len(true)), answers], answers == true
 
 
 def _threshold(confidence: FloatArray, right: IntArray, *, wanted: float, level: float) -> Coverage | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -71,15 +71,20 @@ def count_features(
     return Features(NAMES[units] + remark, rows, train, test)
 
 
+def held_out(rows: IntArray, *, seed: int) -> tuple[IntArray, IntArray]:
+    """The rows in order, but for ``HELD_OUT`` of them drawn at random, and those."""
+    order = np.random.default_rng([seed, 1]).permutation(rows)
+    cut = round(HELD_OUT * len(order))
+    return np.sort(order[cut:]), np.sort(order[:cut])
+
+
 def _units(texts: Sequence[str], rows: IntArray, *, chinese: bool, seed: int, score: Score | None) -> tuple[Units, str]:
     """What to count, and why, to be put behind its name."""
     if not chinese:
         return "words", ""
     if score is None or len(rows) < _FEWEST_TO_CHOOSE:
         return "characters", ""
-    order = np.random.default_rng([seed, 1]).permutation(rows)
-    cut = round(HELD_OUT * len(order))
-    held, fitted = (cast("IntArray", np.sort(part)) for part in (order[:cut], order[cut:]))
+    fitted, held = held_out(rows, seed=seed)
     parts = [[texts[int(row)] for row in part] for part in (fitted, held)]
     reached: dict[Units, float] = {}
     for units in ("characters", "segmented"):

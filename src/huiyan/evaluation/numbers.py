@@ -8,6 +8,8 @@ from huiyan.core.errors import DataError, ShapeError
 from huiyan.evaluation.counts import FloatArray, divided
 from huiyan.evaluation.sums import Addends
 
+_ROUNDING = 1e-12
+
 
 def checked_numbers(targets: npt.ArrayLike, values: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Targets and values, ``n`` each, as float64.
@@ -29,8 +31,9 @@ def checked_numbers(targets: npt.ArrayLike, values: npt.ArrayLike) -> tuple[Floa
 def number_addends(targets: npt.ArrayLike, values: npt.ArrayLike) -> Addends:
     """What rows add to the scores of numbers.
 
-    ``r2`` is the share of the variance explained, ``rmse`` and ``mae`` are in the numbers' own unit, ``pearson`` and
-    ``spearman`` are correlations. Ranks, for the latter, are those among all rows, in every resample.
+    ``r2`` is the share of the variance explained (of equal targets 0, or 1 if all are met), ``rmse`` and ``mae`` are in
+    the numbers' own unit, ``pearson`` and ``spearman`` are correlations. Ranks, for the latter, are those among all
+    rows, in every resample.
 
     Args:
         targets: ``n``.
@@ -51,9 +54,11 @@ def number_addends(targets: npt.ArrayLike, values: npt.ArrayLike) -> Addends:
     def scores(sums: FloatArray) -> dict[str, FloatArray]:
         n = sums[:, 0]
         squared = sums[:, 2] / n
-        variance = sums[:, 4] / n - np.square(sums[:, 3] / n)
+        second = sums[:, 4] / n
+        variance = second - np.square(sums[:, 3] / n)
+        varies = variance > _ROUNDING * second  # else all are equal, in these rows or in this resample
         return {
-            "r2": 1 - divided(squared, np.maximum(variance, 0)),
+            "r2": np.where(varies, 1 - divided(squared, variance), (squared == 0).astype(np.float64)),
             "rmse": np.sqrt(squared),
             "mae": sums[:, 1] / n,
             "pearson": _correlation(n, sums[:, 3:8]),

@@ -46,7 +46,7 @@ def set_addends(targets: npt.ArrayLike, has: npt.ArrayLike) -> Addends:
     true, given = (np.asarray(one) > 0.5 for one in (targets, has))
     n_labels = true.shape[1]
     exact = (true == given).all(axis=1)
-    rows = np.column_stack([true & given, true, given, exact, np.ones(len(true))]).astype(np.float64)
+    rows = np.column_stack([true & given, true, given, exact, np.ones(len(true), dtype=bool)])
 
     def scores(sums: FloatArray) -> dict[str, FloatArray]:
         hits, actual, predicted = (sums[:, part * n_labels : (part + 1) * n_labels] for part in range(3))

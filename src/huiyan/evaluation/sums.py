@@ -6,8 +6,10 @@ drawing rows with replacement is one matrix product of how often each was drawn 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from huiyan.core.config import require
 from huiyan.evaluation.comparison import LEVEL, Comparison, verdict_on, words_of
@@ -16,6 +18,7 @@ from huiyan.evaluation.intervals import Interval, percentile_interval
 
 _MOST_DRAWS = 100_000_000
 _FEWEST_RESAMPLES = 200
+_MOST_NUMBERS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -23,17 +26,28 @@ class Addends:
     """What rows add to sums, and the scores that follow from the sums.
 
     Args:
-        rows: ``n k``.
-        scores: sums ``r k`` → each score, ``r``.
+        rows: ``n k``, of any type of number.
+        scores: sums ``r k`` in float64 → each score, ``r``.
     """
 
-    rows: FloatArray
+    rows: npt.NDArray[Any]
     scores: Callable[[FloatArray], dict[str, FloatArray]]
+
+    def whole(self) -> FloatArray:
+        """The sums of all rows, ``1 k``."""
+        return self.rows.sum(axis=0, keepdims=True, dtype=np.float64)
+
+    def sums(self, weights: FloatArray) -> FloatArray:
+        """The sums ``r k`` where each row counts as ``weights``, ``r n``, say; a few rows at a time in float64."""
+        step = max(1, _MOST_NUMBERS // self.rows.shape[1])
+        found = np.zeros((len(weights), self.rows.shape[1]))
+        for start in range(0, len(self.rows), step):
+            found += weights[:, start : start + step] @ self.rows[start : start + step].astype(np.float64)
+        return found
 
     def observed(self) -> dict[str, float]:
         """The scores of all rows."""
-        found = self.scores(self.rows.sum(axis=0, keepdims=True))
-        return {name: float(value[0]) for name, value in found.items()}
+        return {name: float(value[0]) for name, value in self.scores(self.whole()).items()}
 
 
 def sum_intervals(
@@ -55,7 +69,7 @@ def sum_intervals(
     require(0.5 <= level < 1, "level", "at least 0.5 and below 1", level)
     observed, drawn = addends.observed(), dict[str, list[FloatArray]]()
     for weights in _draws(len(addends.rows), n_resamples, np.random.default_rng(seed)):
-        for name, values in addends.scores(weights @ addends.rows).items():
+        for name, values in addends.scores(addends.sums(weights)).items():
             drawn.setdefault(name, []).append(values)
     return {name: percentile_interval(np.concatenate(values), observed[name], level) for name, values in drawn.items()}
 
@@ -79,27 +93,30 @@ def compare_sums(
     rng, n = np.random.default_rng(seed), len(ours.rows)
     difference = ours.observed()[metric] - theirs.observed()[metric]
     redrawn = [
-        ours.scores(weights @ ours.rows)[metric] - theirs.scores(weights @ theirs.rows)[metric]
+        ours.scores(ours.sums(weights))[metric] - theirs.scores(theirs.sums(weights))[metric]
         for weights in _draws(n, n_resamples, rng)
     ]
     interval = percentile_interval(np.concatenate(redrawn), difference, LEVEL)
-    whole, apart = ours.rows.sum(axis=0), theirs.rows - ours.rows
     exchanged: list[FloatArray] = []
-    for size in pieces(n_resamples, n):
-        moved = (rng.random((size, n)) < 0.5).astype(np.float64) @ apart
-        one, other = ours.scores(whole + moved)[metric], theirs.scores(theirs.rows.sum(axis=0) - moved)[metric]
+    for size in pieces(_affordable(n_resamples, n), n):
+        swapped = (rng.random((size, n)) < 0.5).astype(np.float64)
+        moved = theirs.sums(swapped) - ours.sums(swapped)
+        one, other = ours.scores(ours.whole() + moved)[metric], theirs.scores(theirs.whole() - moved)[metric]
         exchanged.append(one - other)
     drawn = np.concatenate(exchanged)
-    p_value = float((1 + np.sum(np.abs(drawn) >= abs(difference) - 1e-12)) / (1 + n_resamples))
+    p_value = float((1 + np.sum(np.abs(drawn) >= abs(difference) - 1e-12)) / (1 + len(drawn)))
     verdict = verdict_on(interval, p_value)
     alike = bool((ours.rows == theirs.rows).all())
     words = words_of(metric, difference, interval, p_value, verdict, name=name, n=n, alike=alike)
     return Comparison(metric, difference, interval, p_value, verdict, words)
 
 
+def _affordable(n_resamples: int, n: int) -> int:
+    return min(n_resamples, max(_FEWEST_RESAMPLES, _MOST_DRAWS // max(1, n)))
+
+
 def _draws(n: int, n_resamples: int, rng: np.random.Generator) -> Iterator[FloatArray]:
     """How often each row was drawn in each resample: pieces ``r n``."""
-    n_resamples = min(n_resamples, max(_FEWEST_RESAMPLES, _MOST_DRAWS // max(1, n)))
-    for size in pieces(n_resamples, n):
+    for size in pieces(_affordable(n_resamples, n), n):
         rows = rng.integers(0, n, (size, n)) + np.arange(size)[:, None] * n
         yield np.bincount(rows.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)

@@ -26,6 +26,7 @@ from huiyan.models.early_exit import ExitingClassifier, Exits, load_exits, save_
 from huiyan.models.inference import for_inference
 from huiyan.models.int8 import Calibration
 from huiyan.models.weights import SINGLE_FILE
+from huiyan.tasks.facts import facts_of, table_of
 from huiyan.tasks.logits import device_of, start_early_logits, start_logits
 from huiyan.tasks.manifest import MANIFEST, EarlyExit, Manifest
 from huiyan.tasks.precision import AnsweringPrecision, Checked, Int8Check, answering_precision
@@ -68,6 +69,13 @@ class Artifact:
     def __getstate__(self) -> dict[str, Any]:
         """What pickling and copying keep: what answers is made again, its weights lie as this processor wants them."""
         return {name: value for name, value in self.__dict__.items() if name != "fast"}
+
+    def __repr__(self) -> str:
+        return f"Artifact({', '.join(f'{name}: {fact}' for name, fact in facts_of(self).items())})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the facts as a table, escaped."""
+        return table_of(facts_of(self))
 
     @property
     def exiting(self) -> ExitingClassifier:

@@ -12,6 +12,9 @@ from torch.nn import functional as F
 from huiyan.tasks.objective import Loss
 from huiyan.tasks.task import LossOptions, Task
 
+SUREST = 1 - 1e-6
+"""The focal loss counts a row as no easier than this: at 1 the slope of (1 − p)^γ is infinite for γ < 1."""
+
 
 class Classification(Task):
     """One of several labels, without an order. Targets are class indices, `n`."""
@@ -56,7 +59,8 @@ class CrossEntropy:
         if not self._focal:
             return F.cross_entropy(logits, targets, weight=weights, label_smoothing=self._smoothing, reduction="sum")
         own = F.log_softmax(logits, dim=1).gather(1, targets[:, None]).squeeze(1)
-        losses = -((1 - own.exp()) ** self._focal) * own
+        easy = own.exp().clamp(max=SUREST)
+        losses = -((1 - easy) ** self._focal) * own
         return losses.sum() if weights is None else (weights[targets] * losses).sum()
 
     def weight(self, targets: np.ndarray) -> float:

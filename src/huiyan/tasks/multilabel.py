@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from huiyan.core.decision import Decision
 from huiyan.data.labels import names_in
 from huiyan.models.classifier import SequenceClassifier
+from huiyan.tasks.classify import SUREST
 from huiyan.tasks.objective import Loss
 from huiyan.tasks.task import LossOptions, Task
 
@@ -53,9 +54,7 @@ class MultiLabel(Task):
         if weights is not None:
             weights = np.clip(weights, 1 / MOST_POSITIVE_WEIGHT, MOST_POSITIVE_WEIGHT)
         return BinaryCrossEntropy(
-            positive_weights=None
-            if weights is None
-            else np.clip(weights, 1 / MOST_POSITIVE_WEIGHT, MOST_POSITIVE_WEIGHT),
+            positive_weights=weights,
             label_smoothing=options.label_smoothing,
             focal=options.focal,
         )
@@ -88,7 +87,7 @@ class BinaryCrossEntropy:
         weights = None if self._weights is None else self._weights.to(logits.device)
         losses = F.binary_cross_entropy_with_logits(logits, smooth, pos_weight=weights, reduction="none")
         if self._focal:
-            right = torch.where(targets > 0.5, logits, -logits).sigmoid()
+            right = torch.where(targets > 0.5, logits, -logits).sigmoid().clamp(max=SUREST)
             losses = (1 - right) ** self._focal * losses
         return losses.mean(dim=1).sum()
 

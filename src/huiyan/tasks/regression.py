@@ -8,9 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from huiyan.core.decision import Decision
+from huiyan.core.errors import DataError
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.tasks.objective import Loss
 from huiyan.tasks.task import LossOptions, Task, refuse
+
+FINEST = 1e5
+"""The mean is at most so many standard deviations; at more, float32 leaves under a hundred steps in one of them."""
 
 
 class Regression(Task):
@@ -34,9 +38,20 @@ class Regression(Task):
 
     @classmethod
     def of(cls, name: str, labels: Sequence[str]) -> "Regression":
-        """For training rows with these labels."""
+        """For training rows with these labels.
+
+        Raises:
+            DataError: they differ by so little that float32 cannot tell them apart.
+        """
         values = np.array([float(label) for label in labels])
-        return cls(name, mean=float(values.mean()), scale=float(values.std()) or 1.0)
+        mean, scale = float(values.mean()), float(values.std()) or 1.0
+        if abs(mean) > FINEST * scale:
+            raise DataError(
+                f"The numbers in column {name!r} are too large for how little they differ: about {mean:g}, "
+                f"give or take {scale:g}. A model computes with seven digits.",
+                hint=f"Subtract a constant such as {mean:.6g} from all of them.",
+            )
+        return cls(name, mean=mean, scale=scale)
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from uuid import uuid4
 
 from huiyan.core.errors import MissingExtraError
 from huiyan.core.files import write_json
@@ -16,7 +17,7 @@ from huiyan.core.json_files import read_object
 
 TrackerName = Literal["none", "tensorboard", "wandb", "mlflow", "trackio"]
 TOLD = "told.json"
-"""The last step of every figure that a tracker was told of, where the tracker's own files do not say."""
+"""The run's id in the tracker, and the last step of every figure told, where the tracker's own files do not say."""
 _CLASSES = {
     "tensorboard": "TensorBoardTracker",
     "wandb": "WandBTracker",
@@ -34,7 +35,9 @@ class _Backend(Protocol):
 class Tracker:
     """Tells a tracker of the entries of a training's history.
 
-    Whatever a tracker does, the training goes on: its first failure is told once, and then it is left alone.
+    Whatever a tracker does, the training goes on: its first failure is told once, and then it is left alone. A training
+    that is resumed goes on in the same run of the tracker. A kill in the instant between telling a service and writing
+    that down has it told of that one step again.
 
     Args:
         name: which tracker.
@@ -59,6 +62,7 @@ class Tracker:
         self._name, self._folder, self._run_name = name, folder, run_name
         self._options, self._note = dict(options), note
         self._backend: _Backend | None = None
+        self._run_id = ""
         self._told: dict[str, int] = {}
         self._failed = False
 
@@ -89,17 +93,33 @@ class Tracker:
 
         accelerate.PartialState()  # whose logger the trackers use
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._told = self._read_told()
+        is_new = self._take_up()
         made = getattr(tracking, _CLASSES[self._name])
+        project = "huiyan"
+        run_id = self._run_id or uuid4().hex[:12]
         arguments: dict[str, Any] = {
             "tensorboard": {"run_name": "", "logging_dir": str(self._folder)},
-            "wandb": {"run_name": "huiyan", "name": self._run_name, "dir": str(self._folder)},
-            "mlflow": {"experiment_name": "huiyan", "logging_dir": str(self._folder), "run_name": self._run_name},
-            "trackio": {"run_name": "huiyan", "name": self._run_name},
+            "wandb": {
+                "run_name": project,
+                "name": self._run_name,
+                "dir": str(self._folder),
+                "id": run_id,
+                "resume": "allow",
+            },
+            "mlflow": {
+                "experiment_name": project,
+                "logging_dir": str(self._folder),
+                "run_name": self._run_name,
+                "run_id": self._run_id or None,
+            },
+            # A run is known by its name there.
+            "trackio": {"run_name": project, "name": f"{self._run_name}-{run_id}", "resume": "allow"},
         }[self._name]
         backend: Any = made(**arguments)
         backend.start()
-        if not self._told and self._name != "tensorboard":  # TensorBoard would make a run of its own of them
+        self._run_id = backend.tracker.info.run_id if self._name == "mlflow" else run_id
+        self._keep()
+        if is_new and self._name != "tensorboard":  # TensorBoard would make a run of its own of them
             backend.store_init_configuration(self._options)
         self._backend = backend
 
@@ -108,14 +128,22 @@ class Tracker:
             return
         self._backend.log(values, step)
         self._told |= dict.fromkeys(values, step)
-        if self._name != "tensorboard":
-            write_json(self._folder / TOLD, self._told)
+        self._keep()
 
-    def _read_told(self) -> dict[str, int]:
-        if self._name == "tensorboard":
-            return {tag: max(steps) for tag, steps in steps_in_events(self._folder).items()}
+    def _keep(self) -> None:
+        if self._name != "tensorboard":
+            write_json(self._folder / TOLD, {"run": self._run_id, "steps": self._told})
+
+    def _take_up(self) -> bool:
+        """Find out what was told already; True if there was no run yet."""
         path = self._folder / TOLD
-        return {str(tag): int(step) for tag, step in read_object(path).items()} if path.is_file() else {}
+        if self._name == "tensorboard":
+            self._told = {tag: max(steps) for tag, steps in steps_in_events(self._folder).items()}
+        elif path.is_file():
+            kept = read_object(path)
+            self._run_id = str(kept["run"])
+            self._told = {str(tag): int(step) for tag, step in kept["steps"].items()}
+        return not self._run_id
 
     def _try(self, action: Callable[[], Any]) -> None:
         if self._failed:

@@ -215,9 +215,13 @@ def _findings(found: dict[str, Any]) -> list[str]:
     for leak in overlap["leaks"]:
         said += wording.leak_sentences(leak)
     if overlap["conflicting_texts"]:
+        texts, rows = f"{overlap['conflicting_texts']:,}", f"{overlap['conflicting_rows']:,}"
         said.append(
-            f"Texts with several labels: {overlap['conflicting_texts']:,} ({overlap['conflicting_rows']:,} rows). No "
-            "model can get all of them right; decide on one label for each."
+            f"Texts with several numbers: {texts} ({rows} rows). No model can meet all of them; their mean is the best "
+            "there is."
+            if found["task"] == "regression"
+            else f"Texts that are labelled in several ways: {texts} ({rows} rows). No model can get all of them right; "
+            "decide on one for each."
         )
     said += [f"Texts that may be damaged: {one['rows']:,} ({one['meaning']})." for one in found["suspicious"]]
     if tokens["cut_rows"]:

@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -119,4 +120,8 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 def _where(source: str) -> str:
     """File and line; of a long path its end says more than its beginning."""
     name = PurePath(source).name
-    return name if len(name) <= WHERE_WIDTH else "…" + name[1 - WHERE_WIDTH :]
+    if cell_len(name) <= WHERE_WIDTH:
+        return name
+    while cell_len(name) >= WHERE_WIDTH:  # a Chinese character takes two places
+        name = name[1:]
+    return "…" + name

@@ -23,7 +23,7 @@ from huiyan.models.weights import weight_files
 from huiyan.tasks.artifact import Artifact
 from huiyan.tasks.classify import class_indices
 from huiyan.workflows import wording
-from huiyan.workflows.judging.classes import ClassJudge, answers_of
+from huiyan.workflows.judging.classes import ClassJudge
 from huiyan.workflows.rank_search import Trial
 from huiyan.workflows.rendering import render_compressed_card, render_size_picture
 
@@ -53,8 +53,8 @@ def compare_models(
     compared = {metric: compare_paired(labels, new, old, metric=metric, name="the full model") for metric in METRICS}
     return {
         "classes": list(classes),
-        "before": judge.figures(labels, answers_of(old)),
-        "test": judge.figures(labels, answers_of(new)),
+        "before": judge.figures(labels, judge.of_probabilities(old)),
+        "test": judge.figures(labels, judge.of_probabilities(new)),
         "comparisons": [
             {
                 "metric": metric,

@@ -43,7 +43,12 @@ def thresholds_of(labels: np.ndarray, probabilities: np.ndarray, config: Answers
 
 
 def measure_decision(
-    labels: np.ndarray, raw: np.ndarray, probabilities: np.ndarray, is_sure: np.ndarray, decision: Decision
+    labels: np.ndarray,
+    raw: np.ndarray,
+    probabilities: np.ndarray,
+    chosen: np.ndarray,
+    is_sure: np.ndarray,
+    decision: Decision,
 ) -> dict[str, Any]:
     """The ``calibration`` part of the report, on rows that nothing was fitted on.
 
@@ -51,6 +56,7 @@ def measure_decision(
         labels: class indices, `n`.
         raw: probabilities before the temperature, `n c`.
         probabilities: after it, `n c`.
+        chosen: the answers, class indices `n`.
         is_sure: whether the answer is said, `n`.
         decision: that of the model that is kept.
     Returns:
@@ -59,18 +65,18 @@ def measure_decision(
     """
     measured: dict[str, Any] = {
         "temperature": decision.temperature,
-        "before": asdict(calibration_of(labels, raw)),
-        "after": asdict(calibration_of(labels, probabilities)),
-        "coverage": [asdict(one) for one in coverage_curve(labels, probabilities)],
+        "before": asdict(calibration_of(labels, raw, decision.choose(raw))),
+        "after": asdict(calibration_of(labels, probabilities, chosen)),
+        "coverage": [asdict(one) for one in coverage_curve(labels, probabilities, chosen)],
     }
     if decision.thresholds:
-        measured["answered"] = answered(labels, probabilities, is_sure) | {"thresholds": list(decision.thresholds)}
+        measured["answered"] = answered(labels, chosen, is_sure) | {"thresholds": list(decision.thresholds)}
     return measured
 
 
-def answered(labels: np.ndarray, probabilities: np.ndarray, is_sure: np.ndarray) -> dict[str, Any]:
+def answered(labels: np.ndarray, chosen: np.ndarray, is_sure: np.ndarray) -> dict[str, Any]:
     """How many rows get an answer, and how many of those answers are right, with the exact 95 % interval."""
-    right = int((probabilities.argmax(axis=1) == labels)[is_sure].sum())
+    right = int((chosen == labels)[is_sure].sum())
     rows = int(is_sure.sum())
     interval = binomial_interval(right, rows) if rows else None
     return {

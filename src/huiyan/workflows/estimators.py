@@ -130,6 +130,22 @@ class _TextEstimator(BaseEstimator):
     def _take_up(self, artifact: Artifact) -> None:
         """Set what callers may read of a fitted estimator."""
 
+    def _readable(self, texts: Sequence[Text]) -> list[Text]:
+        """Texts as this model reads them, one or two at a time.
+
+        Raises:
+            DataError: they are no texts, or two where the model learned from one, or one where it learned from two.
+        """
+        return _texts(texts, "the texts", paired=bool(self._fitted().manifest.text_pair_columns))
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        """What a notebook shows: scikit-learn's picture, and of a fitted one what the model is."""
+        bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
+        artifact = getattr(self, "artifact_", None)
+        if artifact is not None and "text/html" in bundle:
+            bundle["text/html"] += artifact._repr_html_()
+        return bundle
+
     def _given(self, *names: str) -> dict[str, Any]:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
@@ -186,7 +202,7 @@ class TextClassifier(ClassifierMixin, _TextEstimator):
         label_kind = _kind_of([*y, *(validation[1] if validation is not None else ())])
         held_out = None
         if validation is not None:
-            held_out = _validation(validation[0], [_label(value) for value in validation[1]], known=rows.labels)
+            held_out = _validation(validation[0], [_label(value) for value in validation[1]], rows)
         self.artifact_ = self._fit(rows, held_out, label_kind)
         self._take_up(self.artifact_)
         return self
@@ -201,7 +217,7 @@ class TextClassifier(ClassifierMixin, _TextEstimator):
         Raises:
             ConfigError: ``patience`` is below 1, or the model was not trained with ``early_exit``.
         """
-        return self._fitted().outputs(_texts(X, "the texts"), patience=patience)
+        return self._fitted().outputs(self._readable(X), patience=patience)
 
     def predict(self, X: Sequence[Text], *, patience: Patience = None) -> np.ndarray:
         """The most probable label of each text, `n`; ``patience`` as for ``predict_proba``."""
@@ -238,46 +254,51 @@ class TextRegressor(RegressorMixin, _TextEstimator):
         rows = _examples(X, [number_label(str(value)) for value in y], "the training texts", self.kind)
         held_out = None
         if validation is not None:
-            held_out = _validation(validation[0], [number_label(str(value)) for value in validation[1]], None)
+            held_out = _validation(validation[0], [number_label(str(value)) for value in validation[1]], rows)
         self.artifact_ = self._fit(rows, held_out, "text")
         return self
 
     def predict(self, X: Sequence[Text]) -> np.ndarray:
         """The number of each text, `n`."""
-        return self._fitted().outputs(_texts(X, "the texts"))[:, 0]
+        return self._fitted().outputs(self._readable(X))[:, 0]
 
 
-def _examples(texts: Sequence[Text], labels: list[str], name: str, kind: Kind = "classify") -> Examples:
-    checked = _texts(texts, name)
+def _examples(
+    texts: Sequence[Text], labels: list[str], name: str, kind: Kind = "classify", *, paired: bool | None = None
+) -> Examples:
+    checked = _texts(texts, name, paired=paired)
     if len(checked) != len(labels):
         raise DataError(f"There must be one label for each of {name}. Got {len(checked)} texts, {len(labels)} labels.")
     return Examples(checked, labels, None, [f"row {number}" for number in range(len(checked))], kind=kind)
 
 
-def _validation(texts: Sequence[Text], labels: list[str], known: Sequence[str] | None) -> Examples:
-    rows = _examples(texts, labels, "the validation texts", "regression" if known is None else "classify")
+def _validation(texts: Sequence[Text], labels: list[str], known: Examples) -> Examples:
+    paired = isinstance(known.texts[0], tuple) if known.texts else None
+    rows = _examples(texts, labels, "the validation texts", known.kind, paired=paired)
     if not rows.texts:
         raise DataError(
             "The validation texts must be one or more. Got none instead.",
             hint="Leave out validation, and a tenth of the training rows serves.",
         )
-    unknown = sorted(set(rows.labels) - set(known)) if known is not None else []
+    unknown = sorted(set(rows.labels) - set(known.labels)) if known.kind != "regression" else []
     if unknown:
         raise DataError(f"The validation label {unknown[0]!r} is not among the training labels.")
     return rows
 
 
-def _texts(texts: Sequence[Text], name: str) -> list[Text]:
+def _texts(texts: Sequence[Text], name: str, *, paired: bool | None = None) -> list[Text]:
+    """Texts, all single ones or all tuples of two: as ``paired`` says, or else as the first is."""
     if isinstance(texts, str):
         raise DataError(
             f"{name.capitalize()} must be a sequence of strings. Got one string instead.", hint="Use [text]."
         )
     listed = list(texts)
-    paired = bool(listed) and isinstance(listed[0], tuple)
+    if paired is None:
+        paired = bool(listed) and isinstance(listed[0], tuple)
     for number, text in enumerate(listed):
         fits = len(text) == 2 and all(isinstance(one, str) for one in text) if isinstance(text, tuple) else not paired
         if not fits or not (paired or isinstance(text, str)):
-            wanted = "tuples of two strings, as the first is" if paired else "strings"
+            wanted = "tuples of two strings, as the others are" if paired else "strings"
             raise DataError(f"{name.capitalize()} must be {wanted}. Got {type(text).__name__} at position {number}.")
     return listed
 

@@ -75,7 +75,7 @@ def evaluate(
     answers = Answers.read(logits, manifest.decision, judge.task)
     figures = judge.figures(targets, answers)
     if manifest.task == "classify" and manifest.decision.thresholds:
-        figures["answered"] = answered(targets, answers.outputs, answers.is_sure)
+        figures["answered"] = answered(targets, answers.chosen, answers.is_sure)
     return {
         "file": file,
         "task": manifest.task,

@@ -83,6 +83,7 @@ def fit_model(
     out: Path | None = None,
     resume: bool = False,
     on_start: Callable[[], None] = lambda: None,
+    all_labels: Sequence[str] | None = None,
 ) -> Fitted:
     """Put the head on the encoder, train, and keep the weights that were best on the validation rows.
 
@@ -95,12 +96,15 @@ def fit_model(
         reporter: who is told.
         out: where the model is saved and, until it is, the state for ``resume``; None keeps neither.
         resume: go on from the last checkpoint, if there is one.
+        all_labels: labels whose names the model is to have, where the rows to learn from may lack some; None is
+            theirs. Numbers are scaled by the rows to learn from in any case.
         on_start: called once model, device, options and checkpoint have been found usable, before the first step.
     Raises:
         ConfigError: an option is not for this kind of label.
         NonFiniteLossError: the loss became NaN; the best model so far, if there is one, is in ``out``.
     """
-    task = task_of(train.kind, train.labels, label_column=data.label, order=data.label_order)
+    named = train.labels if all_labels is None or train.kind == "regression" else all_labels
+    task = task_of(train.kind, named, label_column=data.label, order=data.label_order)
     judge = judge_of(task)
     judge.check(options.answers)
     if options.model.early_exit and task.kind != "classify":

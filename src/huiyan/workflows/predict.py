@@ -138,7 +138,7 @@ def predict_file(
         with RejectedRows() if rejected_path is None else _rejected_if_any(rejected_path) as rejected:
             separator = artifact.manifest.label_separator
             with (
-                _writer(out, [*table.columns, *answering.columns], separator) as write,
+                _writer(out, [*table.columns, *answering.columns], answering.columns[0], separator) as write,
                 following(table, console) as follower,
             ):
                 rows = _checked(table, answering.columns, out)
@@ -258,7 +258,9 @@ def _check_out(out: str, file: str, *, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def _writer(out: str, columns: list[str], separator: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+def _writer(
+    out: str, columns: list[str], answer: str, separator: str | None
+) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A function that writes one row; the file appears, whole, when the block ends well."""
     if out == "-":
         yield _json_writer(sys.stdout, flush=True)
@@ -271,15 +273,20 @@ def _writer(out: str, columns: list[str], separator: str | None) -> Iterator[Cal
         delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
         table = csv.DictWriter(target, columns, delimiter=delimiter, lineterminator="\n", extrasaction="ignore")
         table.writeheader()
-        yield lambda row: table.writerow({name: _cell(value, separator) for name, value in row.items()})
+        yield lambda row: table.writerow(
+            {name: _cell(value, separator if name == answer else None) for name, value in row.items()}
+        )
 
 
 def _cell(value: Any, separator: str | None) -> Any:
-    """A list as the labels stood that the model learned from: with their separator, or else as JSON."""
+    """A list as JSON; an answer's as the labels stood that the model learned from, where they had a separator.
+
+    No labels are an empty list in either case: an empty cell is a row that was not answered.
+    """
     if not isinstance(value, list):
         return value
     items = cast("list[Any]", value)
-    return json.dumps(items, ensure_ascii=False) if separator is None else separator.join(map(str, items))
+    return separator.join(map(str, items)) if items and separator is not None else json.dumps(items, ensure_ascii=False)
 
 
 def _json_writer(target: IO[str], *, flush: bool = False) -> Callable[[dict[str, Any]], None]:

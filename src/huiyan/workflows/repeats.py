@@ -7,11 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from huiyan.core.files import atomic_path
 from huiyan.data.examples import Examples
-from huiyan.data.labels import shown_label
 from huiyan.data.splits import fold_rows, split_rows
 from huiyan.training.config import TrainingConfig
 from huiyan.workflows.config import TrainRun
@@ -26,7 +23,15 @@ OUT_OF_FOLD = "out-of-fold.csv"
 class Fit(Protocol):
     """``fit_model`` with all but these given."""
 
-    def __call__(self, train: Examples, validation: Examples, *, training: TrainingConfig, out: Path) -> Fitted:
+    def __call__(
+        self,
+        train: Examples,
+        validation: Examples,
+        *,
+        training: TrainingConfig,
+        out: Path,
+        all_labels: Sequence[str] | None = None,
+    ) -> Fitted:
         """Train on rows into a folder."""
         ...
 
@@ -129,7 +134,13 @@ def train_folds(fit: Fit, run: TrainRun, tables: Tables, out: Path, say: Callabl
             fractions=VALIDATION_ONLY,
         )
         folder = out / PARTS / f"fold-{fold + 1}"
-        fitted = fit(others.take(splits.train), others.take(splits.validation), training=run.training, out=folder)
+        fitted = fit(
+            others.take(splits.train),
+            others.take(splits.validation),
+            training=run.training,
+            out=folder,
+            all_labels=known.labels,  # a fold may be all that has one of them
+        )
         if fitted.state.interrupted:
             fitted.artifact.save(out)
             raise StoppedError(fitted)
@@ -138,10 +149,9 @@ def train_folds(fit: Fit, run: TrainRun, tables: Tables, out: Path, say: Callabl
         trainings.append({"fold": fold + 1, "rows": len(test), **_told(fitted, test, answers[-1])})
     say("the model that is kept, on all folds")
     fitted = _whole(fit(tables.train, tables.validation, training=run.training, out=out))
-    together = Answers(*(np.concatenate(parts) for parts in zip(*(vars(one).values() for one in answers), strict=True)))
     repeated = {"kind": "folds", "trainings": trainings, "spread": spread_of(trainings)}
     seconds = fitted.state.seconds + sum(one["seconds"] for one in trainings)
-    outcome = Outcome(fitted, pairs, together, repeated, seconds)
+    outcome = Outcome(fitted, pairs, Answers.joined(answers), repeated, seconds)
     _write_out_of_fold(out / OUT_OF_FOLD, outcome)
     return outcome
 
@@ -190,7 +200,7 @@ def _told(fitted: Fitted, test: Examples, answers: Answers) -> dict[str, Any]:
 def _write_out_of_fold(path: Path, outcome: Outcome) -> None:
     """Each row with its fold, its label and what a model that had not seen it answered."""
     task, test, answers = outcome.fitted.artifact.manifest.as_task(), outcome.test, outcome.answers
-    predictions = [columns["prediction"] for columns in judge_of(task).answer_columns(answers)]
+    predictions = judge_of(task).cells(answers)
     folds = [fold for fold, (_, test) in enumerate(outcome.pairs, start=1) for _ in range(len(test))]
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -198,6 +208,6 @@ def _write_out_of_fold(path: Path, outcome: Outcome) -> None:
         for row, fold in enumerate(folds):
             probabilities = answers.outputs[row].tolist() if task.classes else []
             table.writerow(
-                [test.sources[row], fold, shown_label(test.labels[row], test.kind), predictions[row]]
+                [test.sources[row], fold, test.labels[row], predictions[row]]
                 + [round(value, 6) for value in probabilities]
             )

@@ -105,7 +105,14 @@ def _train_in(
         tables.write(out)
         write("training")
 
-    def fit(train: Examples, validation: Examples, *, training: TrainingConfig, out: Path) -> Fitted:
+    def fit(
+        train: Examples,
+        validation: Examples,
+        *,
+        training: TrainingConfig,
+        out: Path,
+        all_labels: Sequence[str] | None = None,
+    ) -> Fitted:
         return fit_model(
             train,
             validation,
@@ -116,6 +123,7 @@ def _train_in(
             out=out,
             resume=resume,
             on_start=on_start,
+            all_labels=all_labels,
         )
 
     try:

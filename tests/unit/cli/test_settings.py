@@ -87,3 +87,12 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("epochs: !!python/object/apply:os.getcwd []")
     with pytest.raises(ConfigError, match="is not YAML"):
         with_settings(["train", "--config", str(tmp_path / "run.yaml")], {})
+
+
+@pytest.mark.parametrize("line", ["label_order: [no, maybe, yes]", "drop_label: [no]", "label: yes"])
+def test_what_yaml_makes_a_boolean_must_be_in_quotes(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"file: a.csv\n{line}\n")
+    with pytest.raises(ConfigError, match="YAML reads as true or false") as caught:
+        with_settings(["train", "--config", str(path)], {})
+    assert caught.value.hint is not None and '"no"' in caught.value.hint

@@ -45,8 +45,41 @@ def test_list_columns_of_files_are_sets(tmp_path: Path, suffix: str) -> None:
 def test_numbers_are_finite_and_have_one_form() -> None:
     reader = LabelReader("regression")
     assert [reader.read(cell) for cell in ("1.50", 2.0, "1e3", " -3 ")] == ["1.5", "2", "1000", "-3"]
-    for cell in ("many", "nan", "inf"):
+    for cell in ("many", "nan", "inf", "1_000"):
         with pytest.raises(DataError, match="no number"):
+            reader.read(cell)
+    with pytest.raises(DataError, match="over the size limit"):
+        reader.read("2e39")
+
+
+def test_ordered_numbers_have_one_form_and_names_stay() -> None:
+    assert [LabelReader("ordinal").read(cell) for cell in ("1", "1.0", "01", 1)] == ["1"] * 4
+    assert LabelReader("ordinal").read("low") == "low"  # told later that it has no order
+    assert LabelReader("ordinal", order=("01", "02")).read("01") == "01"
+
+
+def test_an_empty_first_cell_tells_nothing() -> None:
+    reader = LabelReader()
+    with pytest.raises(DataError, match="no label"):
+        reader.read("")
+    assert reader.read(["a"]) == '["a"]'
+
+
+def test_sets_are_written_in_three_ways() -> None:
+    reader, parted = LabelReader("multilabel"), LabelReader(separator="|")
+    assert reader.read('["b", "a", 3]') == '["3", "a", "b"]' == reader.read(["b", "a", 3])
+    assert reader.read("[]") == parted.read("[]") == "[]"
+    assert reader.read("[b") == '["[b"]' and reader.read("[1, [2]]") == '["[1, [2]]"]'
+    assert parted.read('["a"|b') == '["[\\"a\\"", "b"]'
+    with pytest.raises(DataError, match="has the separator in it: 'a|b'"):
+        parted.read(["a|b", "c"])
+
+
+def test_a_set_with_a_label_to_be_left_out_is_left_out() -> None:
+    reader = LabelReader(separator="|", drop=("-",))
+    assert reader.read("a|b") == '["a", "b"]'
+    for cell in ("-", "a| -", ["-"]):
+        with pytest.raises(DataError, match="label to be left out: "):
             reader.read(cell)
 
 

@@ -2,6 +2,7 @@ import pytest
 
 from huiyan.core.errors import DataError
 from huiyan.data.examples import Examples
+from huiyan.data.labels import set_label
 from huiyan.data.quality import check_usable
 
 
@@ -56,3 +57,10 @@ def test_columns_to_suggest_can_be_handed_in():
 def test_with_nothing_to_suggest_it_says_so():
     with pytest.raises(DataError, match="No other column has a few distinct values"):
         check_usable(examples_of([str(n) for n in range(40)]), label_column="id")
+
+
+def test_many_labels_a_row_are_no_unique_ones():
+    labels = [set_label([f"l{(row + more) % 20}" for more in range(10)]) for row in range(40)]
+    assert len(check_usable(examples_of(labels, kind="multilabel"), label_column="label")) == 1
+    with pytest.raises(DataError, match="mostly unique"):
+        check_usable(examples_of([set_label([f"l{row}"]) for row in range(40)], kind="multilabel"), label_column="l")

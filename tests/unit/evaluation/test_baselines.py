@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
 
 from huiyan.core.errors import DataError, ShapeError
 from huiyan.evaluation import baselines as baselines_room
@@ -142,3 +143,18 @@ def test_sets_and_numbers_have_their_baselines():
         run_set_baselines([], np.zeros((0, 2)), ["a"], chinese=False, seed=0)
     with pytest.raises(DataError, match="number of each"):
         run_number_baselines([], [], ["a"], chinese=False, seed=0)
+
+
+def test_labels_of_the_baseline_are_said_from_the_best_threshold():
+    random = np.random.default_rng(0)
+    rare = random.random((1500, 4)) < 0.06
+    texts = [
+        " ".join(
+            [f"w{random.integers(400)}" for _ in range(12)] + [f"sign{k}" for k in range(4) if r[k] ^ (u[k] < 0.15)]
+        )
+        for r, u in zip(rare, random.random((1500, 4)), strict=True)
+    ]
+    _, linear = run_set_baselines(texts[:1000], rare[:1000], texts[1000:], chinese=False, seed=0)
+    found = f1_score(rare[1000:], linear.probabilities >= np.array(linear.thresholds), average="macro")
+    assert found > f1_score(rare[1000:], linear.probabilities >= 0.5, average="macro")
+    assert len(linear.thresholds) == 4 and "best F1" in linear.description

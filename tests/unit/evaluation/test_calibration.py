@@ -94,3 +94,11 @@ def test_the_exact_interval() -> None:
     found = binomial_interval(8, 10)
     assert (found.low, found.high) == pytest.approx((0.4439, 0.9748), abs=1e-4)
     assert binomial_interval(0, 5).low == 0.0 and binomial_interval(5, 5).high == 1.0
+
+
+def test_the_confidence_of_an_answer_that_is_not_the_likeliest_is_its_own() -> None:
+    probabilities, labels, chosen = np.array([[0.4, 0.25, 0.35]] * 4), [1, 1, 0, 0], [1] * 4
+    (found,) = calibration_of(labels, probabilities, chosen).bins
+    assert (found.confidence, found.accuracy) == (0.25, 0.5)
+    assert coverage_curve(labels, probabilities, chosen)[0].accuracy == 0.5
+    assert calibration_of(labels, probabilities).bins[0].confidence == 0.4

@@ -7,6 +7,7 @@ from sklearn import metrics
 
 from huiyan.core.errors import DataError, ShapeError
 from huiyan.evaluation.numbers import number_addends, rank_addends
+from huiyan.evaluation.sums import sum_intervals
 
 RNG = np.random.default_rng(5)
 TRUE = RNG.normal(size=300) * 7 + 1000
@@ -25,6 +26,14 @@ def test_scores_of_numbers() -> None:
 def test_always_the_mean_explains_nothing_and_orders_nothing() -> None:
     found = number_addends(TRUE, np.full(300, TRUE.mean())).observed()
     assert found["r2"] == pytest.approx(0, abs=1e-9) and found["spearman"] == found["pearson"] == 0
+
+
+def test_equal_targets_have_nothing_to_explain() -> None:
+    for true, given in (([3.0] * 5, [100.0] * 5), ([0.1] * 7, [0.1] * 7), ([7.0], [6.0])):
+        assert number_addends(true, given).observed()["r2"] == metrics.r2_score([*true, *true], [*given, *given])
+    # Nor has a resample that drew one row alone, again and again.
+    found = sum_intervals(number_addends([3.0, 4.0], [100.0, -50.0]))["r2"]
+    assert found.high <= 0 and np.isfinite(found.low)
 
 
 def test_scores_of_ranks() -> None:

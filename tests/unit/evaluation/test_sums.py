@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from huiyan.core.errors import ConfigError
+from huiyan.evaluation import sums
 from huiyan.evaluation.numbers import number_addends
+from huiyan.evaluation.several import set_addends
 from huiyan.evaluation.sums import compare_sums, sum_intervals
 
 
@@ -27,6 +29,15 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert sum_intervals(addends, seed=4) == sum_intervals(addends, seed=4) != sum_intervals(addends, seed=5)
     with pytest.raises(ConfigError, match="n_resamples"):
         sum_intervals(addends, n_resamples=10)
+
+
+def test_sums_are_the_same_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    addends = set_addends(rng.random((100, 7)) < 0.3, rng.random((100, 7)) < 0.3)
+    weights = rng.integers(0, 3, (5, 100)).astype(np.float64)
+    monkeypatch.setattr(sums, "_MOST_NUMBERS", 250)  # eleven rows
+    np.testing.assert_allclose(addends.sums(weights), weights @ addends.rows.astype(np.float64))
+    assert addends.rows.itemsize == 1
 
 
 def test_better_worse_and_undecided() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from huiyan.core.decision import Decision
-from huiyan.core.errors import ConfigError
+from huiyan.core.errors import ConfigError, DataError
 from huiyan.data.labels import set_label
 from huiyan.models.checkpoint import build_classifier
 from huiyan.tasks.kinds import task_named, task_of
@@ -99,3 +99,20 @@ def test_labels_begin_as_probable_as_they_are_frequent(tiny_model: Path) -> None
     model = build_classifier(tiny_model, n_classes=3, seed=0)
     task.prepare(model, targets)
     np.testing.assert_allclose(model.head.output.bias.detach().sigmoid(), [0.99, 0.5, 0.01], atol=1e-6)
+
+
+@pytest.mark.parametrize("focal", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("kind", ["classify", "multilabel"])
+def test_the_focal_loss_has_a_slope_where_the_model_is_sure(kind: str, focal: float) -> None:
+    task = task_named(kind, ["a", "b"], label_column="l")
+    targets = np.array([[1.0, 0.0]] * 3, dtype=np.float32) if kind == "multilabel" else np.zeros(3, dtype=np.int64)
+    logits = torch.tensor([[30.0, -30.0], [200.0, -200.0], [0.5, 0.0]], requires_grad=True)
+    task.loss(targets, LossOptions(focal=focal)).total(logits, torch.from_numpy(targets)).backward()
+    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+    assert logits.grad[2].abs().sum() > 1e-3 > logits.grad[:2].abs().max()
+
+
+def test_numbers_that_float32_cannot_tell_apart_are_refused() -> None:
+    with pytest.raises(DataError, match="Subtract a constant such as 1.7e"):
+        task_of("regression", [str(1_700_000_000 + 10 * row) for row in range(9)], label_column="time")
+    assert task_of("regression", ["5", "5"], label_column="x").outputs == ("x",)

@@ -78,10 +78,11 @@ class Recorder:
     """A tracker of accelerate's form that keeps what it is told, or fails."""
 
     told: list[tuple[int, dict[str, float]]]
+    opened: list[dict[str, Any]]
     fails_at = 0
 
-    def __init__(self, **_: Any) -> None:
-        pass
+    def __init__(self, **given: Any) -> None:
+        Recorder.opened.append(given)
 
     def start(self) -> None:
         pass
@@ -104,7 +105,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
 
     monkeypatch.setattr(accelerate.tracking, "WandBTracker", Recorder)
     monkeypatch.setattr(tracking, "require_tracker", lambda _: None)
-    Recorder.told, Recorder.fails_at = [], 0
+    Recorder.told, Recorder.opened, Recorder.fails_at = [], [], 0
     return Recorder
 
 
@@ -117,7 +118,9 @@ def test_a_service_is_told_each_step_once_and_the_options_first(tmp_path: Path, 
         one.end()
     assert [step for step, _ in recorded.told] == list(range(13))
     assert recorded.told[0][1] == {"epochs": 3}
-    assert json.loads((tmp_path / tracking.TOLD).read_text())["train/loss"] == 12
+    kept = json.loads((tmp_path / tracking.TOLD).read_text())
+    assert kept["steps"]["train/loss"] == 12
+    assert [one["id"] for one in recorded.opened] == [kept["run"]] * 2 and recorded.opened[1]["resume"] == "allow"
 
 
 def test_a_service_that_fails_is_left_alone_and_the_training_goes_on(tmp_path: Path, recorded: type[Recorder]) -> None:

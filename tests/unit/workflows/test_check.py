@@ -9,12 +9,13 @@ from random import Random
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from huiyan.cli.main import run as command
 from huiyan.core.errors import DataError
 from huiyan.workflows.check import check
-from huiyan.workflows.check_summary import check_summary
+from huiyan.workflows.check_summary import WHERE_WIDTH, _where, check_summary
 from huiyan.workflows.config import DataConfig
 
 DATA = DataConfig(text=("review",), label="sentiment")
@@ -77,7 +78,8 @@ def test_what_was_planted_is_found(reviews: list[tuple[str, str]], tiny_model: P
     assert len(set(doubted) & set(range(2, 14))) >= 4  # the surest half of those with the wrong label
     assert set(doubted[:3]) <= set(range(2, 14))
     words = " ".join(found["findings"])
-    for part in ("among the train texts", "several labels", "HTML entities", "longer than 48 tokens", "doubts"):
+    said = ("among the train texts", "labelled in several ways", "HTML entities", "longer than 48 tokens", "doubts")
+    for part in said:
         assert part in words
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     seen = shown(found)
@@ -108,6 +110,14 @@ def test_texts_are_shown_as_they_are(reviews: list[tuple[str, str]], tiny_model:
     found = check(str(write(tmp_path / "t.csv", [*reviews, (evil, "a]b"), (evil, "c")])), DATA, model=str(tiny_model))
     seen = shown(found)
     assert "[red]markup[/red]" in seen and "\x1b" not in seen and "\u202e" not in seen
+
+
+def test_chinese_names_of_files_are_cut_by_the_places_they_take(tmp_path: Path) -> None:
+    name = "二零二六年第三季度全部客户评论与标签汇总.csv"
+    shown = _where(f"{tmp_path / name}:12345")
+    assert shown.startswith("…") and shown.endswith("汇总.csv:12345")
+    assert WHERE_WIDTH - 1 <= cell_len(shown) <= WHERE_WIDTH
+    assert _where(f"{tmp_path}/short.csv:7") == "short.csv:7"
 
 
 def test_a_table_nobody_could_learn_from_is_an_error(tiny_model: Path, tmp_path: Path) -> None:

@@ -29,9 +29,8 @@ def drawn(n: int, *, temperature: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
 
 def measured_on(labels: np.ndarray, logits: np.ndarray, decision: Decision) -> dict[str, Any]:
     probabilities = decision.outputs(logits)
-    return measure_decision(
-        labels, Decision().outputs(logits), probabilities, decision.is_sure(probabilities), decision
-    )
+    chosen, is_sure = decision.choose(probabilities), decision.is_sure(probabilities)
+    return measure_decision(labels, Decision().outputs(logits), probabilities, chosen, is_sure, decision)
 
 
 def test_a_model_that_is_too_sure_is_calibrated() -> None:

@@ -261,4 +261,5 @@ def test_it_works_in_scikit_learns_pipelines_and_searches(tiny_model: Path) -> N
     search = GridSearchCV(pipeline, {"model__epochs": [1, 8]}, cv=2, error_score="raise").fit(texts, labels)
     assert search.best_params_ == {"model__epochs": 8}
     assert search.best_estimator_.predict(texts[:4]).tolist() == LABELS[:4]
-    assert "TextClassifier" in search.best_estimator_["model"]._repr_html_()  # what notebooks show
+    shown = search.best_estimator_["model"]._repr_mimebundle_()["text/html"]  # what notebooks show
+    assert "TextClassifier" in shown and "one of 2 labels: down, up" in shown

@@ -58,7 +58,7 @@ class ClassJudge(Judge):
 
     def calibration(self, targets: np.ndarray, answers: Answers, decision: Decision) -> dict[str, Any] | None:
         """Before and after the temperature; accuracy among the surest answers."""
-        return measure_decision(targets, answers.raw, answers.outputs, answers.is_sure, decision)
+        return measure_decision(targets, answers.raw, answers.outputs, answers.chosen, answers.is_sure, decision)
 
     def baselines(
         self, pairs: Sequence[tuple[Examples, Examples]], answers: Answers, *, seed: int = 0
@@ -78,7 +78,7 @@ class ClassJudge(Judge):
         ]
         described: list[dict[str, Any]] = []
         for parts in zip(*each, strict=True):
-            theirs = answers_of(np.concatenate([part.probabilities for part in parts]))
+            theirs = self.of_probabilities(np.concatenate([part.probabilities for part in parts]))
             described.append(self._compared(targets, answers, theirs, parts[0].name, parts[0].description, seed))
         return described
 
@@ -104,6 +104,11 @@ class ClassJudge(Judge):
         """Also of classes that no confidence makes sure enough."""
         said = super().warnings(answers, decision, config, n_steps)
         return [*said, *abstention_warnings(decision, self.task.classes, config)]
+
+    def of_probabilities(self, probabilities: np.ndarray) -> Answers:
+        """The answers of a method that gives probabilities, `n c`, found as the model's are."""
+        chosen, sure = self.task.untrained_decision.choose(probabilities), np.ones(len(probabilities), dtype=bool)
+        return Answers(probabilities, probabilities, chosen, sure)
 
     def _scored(self, answers: Answers) -> np.ndarray:
         """Numbers of which the largest is the answer, `n c`."""
@@ -157,9 +162,3 @@ class OrdinalJudge(ClassJudge):
     def _scored(self, answers: Answers) -> np.ndarray:
         # The answer is the median, and need not be the most probable class.
         return np.eye(len(self.task.classes))[answers.chosen]
-
-
-def answers_of(probabilities: np.ndarray) -> Answers:
-    """Those of a method that always answers with the most probable class."""
-    sure = np.ones(len(probabilities), dtype=bool)
-    return Answers(probabilities, probabilities, probabilities.argmax(axis=1), sure)

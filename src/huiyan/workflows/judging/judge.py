@@ -52,6 +52,11 @@ class Answers:
         raw = task.untrained_decision.outputs(logits)
         return cls(raw, outputs, decision.answers(outputs), decision.is_sure(outputs))
 
+    @classmethod
+    def joined(cls, parts: Sequence["Answers"]) -> "Answers":
+        """Those of all parts, one after the other."""
+        return cls(*(np.concatenate(each) for each in zip(*(vars(part).values() for part in parts), strict=True)))
+
 
 class Judge(ABC):
     """Judges answers of one kind.
@@ -129,6 +134,10 @@ class Judge(ABC):
     @abstractmethod
     def wrongness(self, targets: np.ndarray, answers: Answers) -> np.ndarray:
         """How wrong each answer is, `n`; 0 where it is right."""
+
+    def cells(self, answers: Answers) -> list[str]:
+        """Each answer as a file holds it, to be read again."""
+        return [str(columns["prediction"]) for columns in self.answer_columns(answers)]
 
     @abstractmethod
     def answer_columns(self, answers: Answers) -> list[dict[str, Any]]:

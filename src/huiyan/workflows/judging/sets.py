@@ -1,6 +1,6 @@
 """Judging any number of labels a text."""
 
-from collections.abc import Sequence
+import json
 from dataclasses import asdict
 from typing import Any
 
@@ -8,8 +8,7 @@ import numpy as np
 
 from huiyan.core.decision import Decision
 from huiyan.core.errors import ConfigError
-from huiyan.data.examples import Examples
-from huiyan.evaluation.baselines import run_set_baselines
+from huiyan.evaluation.baselines import Baseline, run_set_baselines
 from huiyan.evaluation.calibration import fit_binary_temperature
 from huiyan.evaluation.several import (
     best_f1_thresholds,
@@ -19,17 +18,28 @@ from huiyan.evaluation.several import (
     set_auroc,
     set_calibration,
 )
-from huiyan.evaluation.sums import compare_sums, sum_intervals
-from huiyan.text.scripts import mostly_han
+from huiyan.evaluation.sums import Addends, sum_intervals
 from huiyan.workflows.config import AnswersConfig
-from huiyan.workflows.judging.judge import Answers, Judge, baseline_entry, with_intervals
+from huiyan.workflows.judging.judge import Answers, with_intervals
+from huiyan.workflows.judging.summed import SummedJudge
 
 
-class SetJudge(Judge):
+class SetJudge(SummedJudge):
     """Any number of several labels."""
 
     metrics = ("macro_f1", "micro_f1", "exact_match", "loss")
     told = ("micro_f1", "macro_f1", "exact_match")
+    compared_by = "macro_f1"
+    run_baselines = staticmethod(run_set_baselines)
+
+    def addends(self, targets: np.ndarray, answers: Answers) -> Addends:
+        """Of F1 and exact matches."""
+        return set_addends(targets, answers.chosen)
+
+    def of_baseline(self, baseline: Baseline) -> Answers:
+        """It says each label from its own threshold on."""
+        outputs = baseline.probabilities
+        return Answers(outputs, outputs, outputs >= np.array(baseline.thresholds), np.ones(len(outputs), dtype=bool))
 
     def check(self, answers: AnswersConfig) -> None:
         """Each label has a threshold; there is no abstaining from all of them.
@@ -47,10 +57,6 @@ class SetJudge(Judge):
         """Mean binary cross-entropy, in nats."""
         return set_calibration(targets, raw).nll
 
-    def scores(self, targets: np.ndarray, answers: Answers) -> dict[str, float]:
-        """F1 and exact matches."""
-        return set_addends(targets, answers.chosen).observed()
-
     def fit(self, targets: np.ndarray, logits: np.ndarray, config: AnswersConfig) -> Decision:
         """The temperature, then for each label the threshold of the best F1, or of the precision asked for."""
         self.check(config)
@@ -65,7 +71,7 @@ class SetJudge(Judge):
 
     def figures(self, targets: np.ndarray, answers: Answers, *, seed: int = 0) -> dict[str, Any]:
         """Figures, and the table of labels."""
-        addends = set_addends(targets, answers.chosen)
+        addends = self.addends(targets, answers)
         scores: dict[str, float | None] = {**addends.observed(), "auroc": set_auroc(targets, answers.outputs)}
         return {
             "rows": len(targets),
@@ -83,35 +89,6 @@ class SetJudge(Judge):
             "thresholds": dict(zip(self.task.classes, decision.thresholds, strict=True)),
         }
 
-    def baselines(
-        self, pairs: Sequence[tuple[Examples, Examples]], answers: Answers, *, seed: int = 0
-    ) -> list[dict[str, Any]]:
-        """The most frequent labels, and a logistic regression for each label on TF-IDF."""
-        targets = np.concatenate([self.task.targets(test.labels) for _, test in pairs])
-        each = [
-            run_set_baselines(
-                known.plain,
-                self.task.targets(known.labels),
-                test.plain,
-                chinese=mostly_han(known.plain),
-                seed=seed,
-            )
-            for known, test in pairs
-        ]
-        described: list[dict[str, Any]] = []
-        for parts in zip(*each, strict=True):
-            theirs = _half(np.concatenate([part.probabilities for part in parts]))
-            compared = compare_sums(
-                set_addends(targets, answers.chosen),
-                set_addends(targets, theirs.chosen),
-                metric="macro_f1",
-                name=parts[0].name,
-                seed=seed,
-            )
-            metrics = self.figures(targets, theirs, seed=seed)["metrics"]
-            described.append(baseline_entry(parts[0].name, parts[0].description, metrics, compared))
-        return described
-
     def wrongness(self, targets: np.ndarray, answers: Answers) -> np.ndarray:
         """How many labels are wrong, and then how surely."""
         wrong = (targets > 0.5) != answers.chosen
@@ -120,6 +97,10 @@ class SetJudge(Judge):
     def answer_columns(self, answers: Answers) -> list[dict[str, Any]]:
         """The labels, the likeliest first."""
         return [{"prediction": ", ".join(names) or "none"} for names in self.names(answers)]
+
+    def cells(self, answers: Answers) -> list[str]:
+        """The labels as a JSON list."""
+        return [json.dumps(names, ensure_ascii=False) for names in self.names(answers)]
 
     def names(self, answers: Answers) -> list[list[str]]:
         """The labels of each row, the likeliest first."""
@@ -140,9 +121,3 @@ class SetJudge(Judge):
                 f"they are never said: {names}."
             )
         return said
-
-
-def _half(probabilities: np.ndarray) -> Answers:
-    """The answers of a method that says labels from one half on."""
-    sure = np.ones(len(probabilities), dtype=bool)
-    return Answers(probabilities, probabilities, probabilities >= 0.5, sure)

@@ -10,7 +10,6 @@ from huiyan.data.examples import Examples
 from huiyan.tasks.classify import Classification
 from huiyan.tasks.ordinal import Ordinal
 from huiyan.workflows.config import AnswersConfig
-from huiyan.workflows.judging.classes import answers_of
 from huiyan.workflows.judging.judge import Answers
 from huiyan.workflows.judging.kinds import judge_of
 
@@ -27,7 +26,7 @@ def chinese(n: int, *, start: int = 0) -> Examples:
 
 def test_chinese_gets_a_baseline_of_characters() -> None:
     test = chinese(40, start=1000)
-    baselines = JUDGE.baselines([(chinese(80), test)], answers_of(np.tile([0.5, 0.5], (40, 1))))
+    baselines = JUDGE.baselines([(chinese(80), test)], JUDGE.of_probabilities(np.tile([0.5, 0.5], (40, 1))))
     tfidf = next(baseline for baseline in baselines if "TF-IDF" in baseline["name"])
     assert "character" in tfidf["description"]
     assert tfidf["metrics"]["accuracy"]["value"] == 1.0
@@ -38,7 +37,7 @@ def test_figures_have_their_intervals() -> None:
     labels = np.array([0, 1] * 30)
     probabilities = np.where(labels[:, None] == np.arange(2), 0.8, 0.2)
     probabilities[:6] = probabilities[:6, ::-1]
-    figures = JUDGE.figures(labels, answers_of(probabilities))
+    figures = JUDGE.figures(labels, JUDGE.of_probabilities(probabilities))
     accuracy = figures["metrics"]["accuracy"]
     assert accuracy["value"] == pytest.approx(0.9) and accuracy["low"] < 0.9 < accuracy["high"]
     assert figures["rows"] == 60 and np.sum(figures["confusion"]) == 60
@@ -46,16 +45,16 @@ def test_figures_have_their_intervals() -> None:
 
 def test_mistakes_come_surest_first_and_are_cut() -> None:
     test = Examples(["a" * 900, "b", "c"], ["差", "好", "好"], None, ["f:2", "f:3", "f:4"])
-    mistakes = JUDGE.mistakes(test, answers_of(np.array([[0.3, 0.7], [0.9, 0.1], [0.2, 0.8]])))
+    mistakes = JUDGE.mistakes(test, JUDGE.of_probabilities(np.array([[0.3, 0.7], [0.9, 0.1], [0.2, 0.8]])))
     assert [(mistake["source"], mistake["prediction"]) for mistake in mistakes] == [("f:3", "差"), ("f:2", "好")]
     assert len(mistakes[1]["text"]) == 500
 
 
 def test_a_model_that_hardly_learned_is_named() -> None:
     decision, config = Decision(), AnswersConfig()
-    one_label = answers_of(np.array([[0.6, 0.4], [0.7, 0.3]]))
+    one_label = JUDGE.of_probabilities(np.array([[0.6, 0.4], [0.7, 0.3]]))
     assert "the same label after 300 training steps" in JUDGE.warnings(one_label, decision, config, 300)[0]
-    both_labels = answers_of(np.array([[0.6, 0.4], [0.3, 0.7]]))
+    both_labels = JUDGE.of_probabilities(np.array([[0.6, 0.4], [0.3, 0.7]]))
     assert "Only 3 training steps" in JUDGE.warnings(both_labels, decision, config, 3)[0]
     assert JUDGE.warnings(both_labels, decision, config, 300) == []
 
