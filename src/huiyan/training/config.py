@@ -42,13 +42,13 @@ class TrainingConfig(Config):
     epochs: int = 3
     max_minutes: float | None = None
     learning_rate: float = 1e-4
-    batch_tokens: int = 2048
+    batch_tokens: int = 1024
     accumulate: int = 1
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: float = 0.1
     weight_decay: float = 0.01
     clip: float = 1.0
-    layer_decay: float = 0.9
+    layer_decay: float = 0.95
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     focal: float = 0.0

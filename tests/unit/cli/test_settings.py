@@ -37,7 +37,7 @@ def test_the_command_line_counts_most_then_the_environment_then_the_file(
     )
     assert (found["epochs"], found["seed"], found["learning_rate"]) == (9, 5, 2.0e-5)
     assert (found["freeze_words"], found["trim_vocabulary"], found["early_exit"]) == ("no", True, False)
-    assert found["batch_tokens"] == 2048 and found["test"] is None
+    assert found["batch_tokens"] == 1024 and found["test"] is None
 
 
 def test_what_is_printed_can_be_read_again(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
