@@ -14,11 +14,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from huiyan.attention import functional
+from huiyan.attention import functional, oracle
 from huiyan.attention.functional import attend
 from huiyan.attention.kernels import packed
 from huiyan.attention.kernels.blockwise import attend_blockwise
 from huiyan.attention.masks import Causal, Global, Keys, Mask, Prefix, Segments, Where, Window
+from huiyan.attention.observing import observe
 from huiyan.attention.oracle import attend_by_formula
 from huiyan.attention.positions.alibi import Alibi
 from huiyan.attention.positions.disentangled import Disentangled
@@ -113,6 +114,17 @@ class Case:
         *leaves, d_out = (x.to(dtype) for x in self.inputs())
         q, k, v, sinks = (x.requires_grad_() for x in leaves)
         scheme = deepcopy(self.scheme())
+        out = self.attend(dtype, kernel, q, k, v, sinks, scheme)
+        assert out.dtype == dtype and out.shape == q.shape
+        out.backward(d_out)
+        results = {"out": out.detach(), "dq": q.grad, "dk": k.grad, "dv": v.grad, "dsinks": sinks.grad}
+        results |= {name: x.grad for name, x in (scheme.named_parameters() if scheme else ())}
+        return {name: x.double() for name, x in results.items() if x is not None}
+
+    def attend(
+        self, dtype: torch.dtype, kernel: str, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, scheme: nn.Module | None
+    ) -> Tensor:
+        """The output."""
         position = Rounded(scheme, DTYPES[self.dtype], dtype) if isinstance(scheme, ScorePosition) else scheme
         options: dict[str, Any] = dict(MODES[self.mode])
         if isinstance(scheme, Disentangled):
@@ -121,12 +133,7 @@ class Case:
             options["lengths"] = torch.tensor(LENGTHS)
         if self.variants:
             options |= {"sinks": sinks, "soft_cap": 2.0}
-        out = attend(q, k, v, mask=DENSE_MASKS[self.mask], position=position, kernel=kernel, **options)
-        assert out.dtype == dtype and out.shape == q.shape
-        out.backward(d_out)
-        results = {"out": out.detach(), "dq": q.grad, "dk": k.grad, "dv": v.grad, "dsinks": sinks.grad}
-        results |= {name: x.grad for name, x in (scheme.named_parameters() if scheme else ())}
-        return {name: x.double() for name, x in results.items() if x is not None}
+        return attend(q, k, v, mask=DENSE_MASKS[self.mask], position=position, kernel=kernel, **options)
 
 
 @cache
@@ -222,6 +229,104 @@ def test_queries_and_keys_differ_in_number(sizes: tuple[int, int], mask: str, po
 @pytest.mark.parametrize("position", ["none", "xl"])
 def test_a_map_of_several_of_the_largest_blocks(position: str, kernel: str) -> None:
     check(Case("window" if position == "none" else "causal", position, "train", "fp32", sizes=(1100, 1100)), kernel)
+
+
+class Called(nn.Module):
+    """A case as a model, whose attention can be observed."""
+
+    def __init__(self, case: Case, dtype: torch.dtype, kernel: str) -> None:
+        super().__init__()
+        *leaves, self.d_out = (x.to(dtype) for x in case.inputs())
+        self.leaves, self.case, self.dtype, self.kernel = leaves, case, dtype, kernel
+
+    def forward(self) -> Tensor:
+        q, k, v, sinks = (x.clone().requires_grad_() for x in self.leaves)
+        return self.case.attend(self.dtype, self.kernel, q, k, v, sinks, deepcopy(self.case.scheme()))
+
+
+def maps_by_formula(case: Case) -> list[Tensor]:
+    """The map of each sequence, `h q k`, in float64, with its gradient."""
+    seen: list[Tensor] = []
+    mix = oracle.mix
+
+    def kept(weights: Tensor, v: Tensor) -> Tensor:
+        weights.retain_grad()
+        seen.append(weights)
+        return mix(weights, v)
+
+    model = Called(case, torch.float64, "oracle")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(oracle, "mix", kept)
+        model().backward(model.d_out)
+    return [
+        torch.stack([weights[i].detach(), torch.zeros_like(weights[i]) if weights.grad is None else weights.grad[i]])
+        for weights in seen
+        for i in range(len(weights))
+    ]
+
+
+def check_maps(case: Case, kernel: str, tolerance: float = 2e-6) -> None:
+    truth = maps_by_formula(case)
+    model = Called(case, DTYPES[case.dtype], kernel)
+    with observe(model, gradients=True) as maps:
+        model().backward(model.d_out)
+    assert len(maps) == 1 and maps.n_sequences == len(truth)
+    for number, (weights, gradients) in enumerate(truth):
+        (layer,) = maps.sequence(number)
+        for head in range(H):
+            one = layer[head]
+            assert one.shape == weights.shape[1:]
+            torch.testing.assert_close(one.to_dense().double(), weights[head], atol=tolerance, rtol=tolerance)
+            for found, wanted in (
+                (one.gradients, gradients[head]),
+                (one.relevance, (gradients * weights)[head].clamp(min=0)),
+            ):
+                # Where nothing is seen no weight changes anything, and tiles that see nothing are not computed.
+                seen = weights[head] > 0
+                assert not found.to_dense()[~seen & (wanted == 0)].isnan().any()
+                torch.testing.assert_close(
+                    found.to_dense().double()[seen], wanted[seen], atol=20 * tolerance, rtol=20 * tolerance
+                )
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("mask", DENSE_MASKS)
+def test_maps_are_the_formulas(mask: str, position: str) -> None:
+    check_maps(Case(mask, position, "eval", "fp32"), "auto")
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("mask", MASKS)
+def test_maps_of_packed_sequences_are_the_formulas(mask: str, position: str) -> None:
+    check_maps(Case(mask, position, "eval", "fp32", sizes=None), "auto")
+
+
+@pytest.mark.parametrize("sizes", [(N, N), None], ids=str)
+@pytest.mark.parametrize("position", ["none", "t5", "xl"])
+def test_maps_with_cap_and_sinks_are_the_formulas(position: str, sizes: tuple[int, int] | None) -> None:
+    check_maps(Case("not", position, "eval", "fp32", sizes=sizes, variants=True), "auto")
+
+
+@pytest.mark.parametrize("position", ["none", "t5"])
+@pytest.mark.parametrize("sizes", [(70, 130), (130, 70), (1, 130), (600, 1100)], ids=str)
+def test_maps_of_other_sizes(sizes: tuple[int, int], position: str) -> None:
+    check_maps(Case("causal", position, "eval", "fp32", sizes=sizes), "auto")
+
+
+@pytest.mark.parametrize("kernel", ["oracle", "sdpa", "blockwise"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_maps_do_not_depend_on_the_kernel(dtype: str, kernel: str) -> None:
+    check_maps(Case("keys", "none", "eval", dtype), kernel)
+
+
+def test_maps_are_those_before_dropout() -> None:
+    maps_of = {}
+    for mode in MODES:
+        model = Called(Case("causal", "none", mode, "fp32"), torch.float32, "blockwise")
+        with observe(model) as maps_of[mode]:
+            model()
+    one, other = (maps.sequence(0)[0][1].to_dense() for maps in maps_of.values())
+    assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

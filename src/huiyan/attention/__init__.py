@@ -7,11 +7,14 @@ from huiyan.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from huiyan.attention.cache import KeyValueCache
     from huiyan.attention.functional import attend
+    from huiyan.attention.maps import AttentionMap
     from huiyan.attention.masks import Causal, Global, Keys, Mask, Prefix, Segments, Where, Window
     from huiyan.attention.multihead import MultiHeadAttention
+    from huiyan.attention.observing import observe
     from huiyan.attention.planning import Plan, plan
 
 __all__ = [
+    "AttentionMap",
     "Causal",
     "Global",
     "KeyValueCache",
@@ -24,6 +27,7 @@ __all__ = [
     "Where",
     "Window",
     "attend",
+    "observe",
     "plan",
 ]
 
@@ -33,10 +37,12 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         **dict.fromkeys(_MASKS, "huiyan.attention.masks"),
+        "AttentionMap": "huiyan.attention.maps",
         "KeyValueCache": "huiyan.attention.cache",
         "MultiHeadAttention": "huiyan.attention.multihead",
         "Plan": "huiyan.attention.planning",
         "attend": "huiyan.attention.functional",
+        "observe": "huiyan.attention.observing",
         "plan": "huiyan.attention.planning",
     },
 )

@@ -16,6 +16,7 @@ from huiyan.attention.kernels.packed import attend_packed
 from huiyan.attention.kernels.runs import attend_by_runs
 from huiyan.attention.kernels.sdpa import attend_dense
 from huiyan.attention.masks import Mask
+from huiyan.attention.observing import Lengths, told
 from huiyan.attention.oracle import attend_by_formula, attend_each_by_formula
 from huiyan.attention.positions.relative import ScorePosition
 from huiyan.attention.positions.rotary import Rotary
@@ -126,10 +127,14 @@ def attend(  # noqa: PLR0913 - the variants of attention; each has a name, and n
     else:
         compute = partial(_PACKED[name], q, k, v, scoring, lengths=lengths, key_lengths=key_lengths)
     if q.device.type == "meta" or not torch.is_autocast_enabled(q.device.type):
-        return compute()
-    # Autocast would round inside a kernel, forwards only: the backward pass would compute other scores than were seen.
-    with torch.autocast(q.device.type, enabled=False):
-        return compute()
+        out = compute()
+    else:
+        # Autocast would round inside a kernel, forwards only: the backward pass would compute other scores than seen.
+        with torch.autocast(q.device.type, enabled=False):
+            out = compute()
+    if not torch.compiler.is_compiling():
+        told(q, k, v, out, scoring, None if lengths is None or key_lengths is None else Lengths(lengths, key_lengths))
+    return out
 
 
 def _check_packed(

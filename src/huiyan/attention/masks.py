@@ -318,6 +318,32 @@ class Not(Mask):
         return self.inner.parts()
 
 
+@dataclass(frozen=True)
+class OfSequence(Mask):
+    """What a mask of a batch says of one sequence of it.
+
+    Args:
+        inner: the mask of the batch.
+        number: which sequence.
+    """
+
+    inner: Mask
+    number: int
+
+    def allowed(self, block: Block, device: torch.device) -> Bool[Tensor, "1 1 #q #k"]:
+        """The rule for this sequence."""
+        every = self.inner.allowed(block, device)
+        return every if every.shape[0] == 1 else every.narrow(0, self.number, 1)
+
+    def sees(self, block: Block) -> Sees:
+        """What holds for the whole batch; MIXED where sequences differ."""
+        return self.inner.sees(block)
+
+    def parts(self) -> tuple[Mask, ...]:
+        """The parts of what it is taken from."""
+        return self.inner.parts()
+
+
 def _all_or_none(*, all_: bool, none: bool) -> Sees:
     return Sees.NONE if none else Sees.ALL if all_ else Sees.MIXED
 
