@@ -21,6 +21,7 @@ from huiyan.attention.scoring import Scoring
 from huiyan.core.config import require
 from huiyan.core.errors import ConfigError, ShapeError
 
+FIGURES = ("column_mass", "entropy", "distance", "topk")
 LARGEST_MAP = 1 << 24
 """Weights that ``to_dense`` gives without being told to: 64 MiB in float32."""
 
@@ -59,6 +60,25 @@ class Call:
     def rows(self, heads: Span, rows: Span) -> Iterator[Rows]:
         """Some heads and queries at a time."""
         return rows_of(self.q, self.k, self.scoring, heads=heads, rows=rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """What one walk over the maps of `h` heads gives; what was not asked for is 0.
+
+    Args:
+        column_mass: `h k`, what each key gets from all queries together; it adds up to the number of queries.
+        entropy: `h q`, −Σ w ln w of each row, in nats: 0 where one key has all, ln k where all have the same.
+        distance: `h q`, Σ w |position − column| of each row; the last query stands at the last key.
+        values: `h q k`, the largest of each row, the largest first.
+        columns: `h q k`, the keys that those belong to.
+    """
+
+    column_mass: Float[Tensor, "h k"]
+    entropy: Float[Tensor, "h q"]
+    distance: Float[Tensor, "h q"]
+    values: Float[Tensor, "h q k"]
+    columns: Int[Tensor, "h q k"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,40 +138,31 @@ class _Reader:
                 both.moved(-columns.start).of(target, 2).copy_(part)
         return found
 
-    def topk(self, k: int) -> tuple[Float[Tensor, "h q k"], Int[Tensor, "h q k"]]:
-        """The largest of every row, the largest first, and the columns they stand in."""
+    def figures(self, *wanted: str, k: int = 1) -> "Figures":
+        """The figures that are wanted, in one walk over the map; ``k`` is for "topk"."""
         n_queries, n_keys = self.shape
         require(1 <= k <= n_keys, "k", f"from 1 to the {n_keys} keys", k)
-        values = self._zeros(n_queries, k).fill_(-torch.inf)
-        columns = torch.zeros(values.shape, dtype=torch.int64, device=values.device)
+        found = {
+            "column_mass": self._zeros(n_keys),
+            "entropy": self._zeros(n_queries),
+            "distance": self._zeros(n_queries),
+            "values": self._zeros(n_queries, k).fill_(-torch.inf if "topk" in wanted else 0.0),
+        }
+        columns = torch.zeros(found["values"].shape, dtype=torch.int64, device=self.call.q.device)
+        ahead = n_keys - n_queries
         for heads, rows, here, tile in self.tiles():
-            best, place = tile.topk(min(k, here.size), dim=-1)
-            own_values, own_columns = (rows.of(heads.of(x, 0), 1) for x in (values, columns))
-            both = torch.cat([own_values, best], dim=-1)
-            where = torch.cat([own_columns, place + here.start], dim=-1)
-            kept, order = both.topk(k, dim=-1)
-            own_values.copy_(kept)
-            own_columns.copy_(where.gather(-1, order))
-        return values.masked_fill_(values == -torch.inf, 0.0), columns
-
-    def column_mass(self) -> Float[Tensor, "h k"]:
-        """What each key gets from all queries together."""
-        return self._summed(1, lambda tile, _rows, _columns: tile.sum(dim=1))
-
-    def entropy(self) -> Float[Tensor, "h q"]:
-        """−Σ w ln w of each row, in nats: 0 where one key has all, ln k where all have the same."""
-        return -self._summed(0, lambda tile, _rows, _columns: torch.special.xlogy(tile, tile).sum(dim=2))
-
-    def distance(self) -> Float[Tensor, "h q"]:
-        """How far each query looks: Σ w |position − column|; the last query stands at the last key."""
-        ahead = self.shape[1] - self.shape[0]
-
-        def apart(tile: Tensor, rows: Span, columns: Span) -> Tensor:
-            positions = rows.moved(ahead).numbers(tile.device)[:, None]
-            offsets = (columns.numbers(tile.device) - positions).abs().to(tile.dtype)
-            return (tile * offsets).sum(dim=2)
-
-        return self._summed(0, apart)
+            by_row = {name: rows.of(heads.of(found[name], 0), 1) for name in ("entropy", "distance", "values")}
+            if "column_mass" in wanted:
+                here.of(heads.of(found["column_mass"], 0), 1).add_(tile.sum(dim=1))
+            if "distance" in wanted:
+                offsets = here.numbers(tile.device) - rows.moved(ahead).numbers(tile.device)[:, None]
+                by_row["distance"].add_(torch.einsum("hqk,qk->hq", tile, offsets.abs().to(tile.dtype)))
+            if "topk" in wanted:
+                _keep_largest(by_row["values"], rows.of(heads.of(columns, 0), 1), tile, here)
+            if "entropy" in wanted:  # last: it may write into the tile
+                by_row["entropy"].sub_(torch.special.xlogy(tile, tile, out=tile).sum(dim=2))
+        found["values"].masked_fill_(found["values"] == -torch.inf, 0.0)
+        return Figures(**found, columns=columns)
 
     def times(self, x: Float[Tensor, "k d"]) -> Float[Tensor, "h q d"]:
         """The map times rows."""
@@ -167,13 +178,6 @@ class _Reader:
         found = self._zeros(self.shape[1], x.shape[1])
         for heads, rows, columns, tile in self.tiles():
             columns.of(heads.of(found, 0), 1).add_(tile.mT @ rows.of(x, 0).to(tile.dtype))
-        return found
-
-    def _summed(self, kept: int, of_tile: Callable[[Tensor, Span, Span], Tensor]) -> Tensor:
-        """Sums over columns (``kept`` 0: one a row) or over rows (1: one a column)."""
-        found = self._zeros(self.shape[kept])
-        for heads, rows, columns, tile in self.tiles():
-            (rows, columns)[kept].of(heads.of(found, 0), 1).add_(of_tile(tile, rows, columns))
         return found
 
     def _zeros(self, *shape: int) -> Tensor:
@@ -226,20 +230,20 @@ class AttentionMap:
 
     def topk(self, k: int) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
         """The ``k`` largest of every row, the largest first, and the keys they belong to."""
-        values, columns = self._reader.topk(k)
-        return values[0], columns[0]
+        found = self._reader.figures("topk", k=k)
+        return found.values[0], found.columns[0]
 
     def column_mass(self) -> Float[Tensor, " k"]:
         """What each key gets from all queries together; it adds up to the number of queries."""
-        return self._reader.column_mass()[0]
+        return self._reader.figures("column_mass").column_mass[0]
 
     def entropy(self) -> Float[Tensor, " q"]:
         """Of each row, in nats: 0 where one key has all, ln k where all have the same."""
-        return self._reader.entropy()[0]
+        return self._reader.figures("entropy").entropy[0]
 
     def distance(self) -> Float[Tensor, " q"]:
         """How many places away each query looks, on average."""
-        return self._reader.distance()[0]
+        return self._reader.figures("distance").distance[0]
 
     @property
     def T(self) -> "_Transposed":  # noqa: N802 - as of any matrix
@@ -316,28 +320,34 @@ class LayerMaps(Sequence[AttentionMap]):
 
     def column_mass(self) -> Float[Tensor, "h k"]:
         """As of each map."""
-        return self._of_all(lambda reader: reader.column_mass())
+        return self.figures("column_mass").column_mass
 
     def entropy(self) -> Float[Tensor, "h q"]:
         """As of each map."""
-        return self._of_all(lambda reader: reader.entropy())
+        return self.figures("entropy").entropy
 
     def distance(self) -> Float[Tensor, "h q"]:
         """As of each map."""
-        return self._of_all(lambda reader: reader.distance())
+        return self.figures("distance").distance
 
     def topk(self, k: int) -> tuple[Float[Tensor, "h q k"], Int[Tensor, "h q k"]]:
         """As of each map."""
-        pairs = [reader.topk(k) for reader in self._readers()]
-        return torch.cat([values for values, _ in pairs]), torch.cat([columns for _, columns in pairs])
+        found = self.figures("topk", k=k)
+        return found.values, found.columns
 
-    def _readers(self) -> list[_Reader]:
+    def figures(self, *wanted: str, k: int = 1) -> Figures:
+        """Several figures of all heads in one walk over their maps, which is what takes the time.
+
+        Args:
+            wanted: "column_mass", "entropy", "distance", "topk".
+            k: for "topk".
+        """
+        for name in wanted:
+            require(name in FIGURES, "wanted", "of " + ", ".join(FIGURES), name)
         if self.heads is None:
-            return [_Reader(self.call, Span(0, self.call.n_heads))]
-        return [_Reader(self.call, Span(head, head + 1)) for head in self.heads]
-
-    def _of_all(self, figure: Callable[[_Reader], Tensor]) -> Tensor:
-        return torch.cat([figure(reader) for reader in self._readers()])
+            return _Reader(self.call, Span(0, self.call.n_heads)).figures(*wanted, k=k)
+        each = [vars(_Reader(self.call, Span(head, head + 1)).figures(*wanted, k=k)) for head in self.heads]
+        return Figures(**{name: torch.cat([one[name] for one in each]) for name in each[0]})
 
     def __repr__(self) -> str:
         """Its size."""
@@ -398,6 +408,16 @@ class Maps:
     def __repr__(self) -> str:
         """How much there is."""
         return f"Maps({len(self)} layers of {self.n_sequences} sequences)" if self.layers else "Maps(nothing yet)"
+
+
+def _keep_largest(values: Tensor, columns: Tensor, tile: Tensor, here: Span) -> None:
+    """The largest of each row, those so far and the tile's; changed in place."""
+    k = values.shape[-1]
+    best, place = tile.topk(min(k, here.size), dim=-1)
+    both, where = torch.cat([values, best], dim=-1), torch.cat([columns, place + here.start], dim=-1)
+    kept, order = both.topk(k, dim=-1)
+    values.copy_(kept)
+    columns.copy_(where.gather(-1, order))
 
 
 def _place(number: int, of: int, what: str) -> int:
