@@ -5,6 +5,7 @@
 less with a sink, or to 0 where it may attend to nothing.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,11 +18,14 @@ from torch import Tensor
 from huiyan.attention.blocks import Span
 from huiyan.attention.kernels.tiles import Tile
 from huiyan.attention.kernels.weights import Rows, log_sum_exp, rows_of, weight_gradients, weights_of
+from huiyan.attention.pictures import MOST_CELLS, bins, heat_svg, row_of_thumbnails
 from huiyan.attention.scoring import Scoring
 from huiyan.core.config import require
 from huiyan.core.errors import ConfigError, ShapeError
 
 FIGURES = ("column_mass", "entropy", "distance", "topk")
+_DRAWN = 1 << 27  # weights that a notebook's picture may cost; seconds
+_THUMBNAIL_CELLS = 24
 LARGEST_MAP = 1 << 24
 """Weights that ``to_dense`` gives without being told to: 64 MiB in float32."""
 
@@ -270,9 +274,19 @@ class AttentionMap:
             )
         return self._reader.block(Span(0, n_queries), Span(0, n_keys))[0]
 
+    def small(self, most: int = MOST_CELLS) -> Float[Tensor, "r c"]:
+        """The map in at most ``most`` × ``most`` cells: rows by their mean, columns by their sum."""
+        rows, columns = (bins(n, most).to(self._reader.call.q.device) for n in self.shape)
+        by_cell = self @ columns
+        return (rows.T.to(by_cell.dtype) @ by_cell) / rows.sum(0)[:, None].clamp_min(1)
+
     def __repr__(self) -> str:
         """Its size."""
         return f"AttentionMap({self.shape[0]} queries × {self.shape[1]} keys, head {self._reader.heads.start})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: who looks (down) at whom (across)."""
+        return heat_svg(self.small().cpu(), title=repr(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -353,6 +367,15 @@ class LayerMaps(Sequence[AttentionMap]):
         """Its size."""
         return "LayerMaps({} heads, {} queries × {} keys)".format(*self.shape)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: every head as a thumbnail."""
+        if math.prod(self.shape) > _DRAWN:
+            return f"<pre>{self!r}</pre>"
+        return row_of_thumbnails(
+            [self[head].small(_THUMBNAIL_CELLS).cpu() for head in self.numbers],
+            [f"head {head}" for head in self.numbers],
+        )
+
 
 @dataclass(eq=False)
 class Maps:
@@ -408,6 +431,12 @@ class Maps:
     def __repr__(self) -> str:
         """How much there is."""
         return f"Maps({len(self)} layers of {self.n_sequences} sequences)" if self.layers else "Maps(nothing yet)"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: layers down, heads across, of the first sequence."""
+        if not self.layers or sum(math.prod(layer.shape) for layer in self.sequence(0)) > _DRAWN:
+            return f"<pre>{self!r}</pre>"
+        return "".join(layer._repr_html_() for layer in self.sequence(0))
 
 
 def _keep_largest(values: Tensor, columns: Tensor, tile: Tensor, here: Span) -> None:

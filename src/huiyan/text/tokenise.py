@@ -23,6 +23,23 @@ _SANE_LENGTH = 1_000_000  # `transformers` writes 1e30 where a tokenizer knows n
 _COUNTED = 8192  # texts whose tokens are counted at a time
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A token of a text.
+
+    Args:
+        id: its number.
+        name: as the vocabulary spells it.
+        side: 0, or 1 for the second of two texts; None for a special token.
+        span: which characters of that text it is made of; None likewise.
+    """
+
+    id: int
+    name: str
+    side: int | None
+    span: tuple[int, int] | None
+
+
 class Tokenizer:
     """A tokenizer that never pads, and cuts only when told where.
 
@@ -84,6 +101,28 @@ class Tokenizer:
             both = zip(*(self._encode(side) for side in _sides(texts)), strict=True)
             return [self._pair.joined(*_cut(first.ids, second.ids, room)) for first, second in both]
         return [[*self._before, *encoding.ids[:room], *self._after] for encoding in self._encode(texts)]
+
+    def pieces(self, text: Text, *, max_length: int) -> "list[Piece]":
+        """The tokens of a text, or of two, as ``encode_batch`` gives them, each with where it stands.
+
+        Raises:
+            ConfigError: as ``encode_batch``.
+        """
+        (ids,) = self.encode_batch([text], max_length=max_length)
+        if isinstance(text, str):
+            sides, frame = [text], (self._before, self._after)
+        else:
+            sides, frame = [*text], (self._pair.before, self._pair.between, self._pair.after)
+        encodings = [self._encode([side])[0] for side in sides]
+        room = len(ids) - sum(map(len, frame))
+        kept = [room] if len(sides) == 1 else [len(side) for side in _cut(encodings[0].ids, encodings[1].ids, room)]
+        places: list[tuple[int, tuple[int, int]] | None] = [None] * len(frame[0])
+        for side, (encoding, n, after) in enumerate(zip(encodings, kept, frame[1:], strict=True)):
+            places += [(side, span) for span in encoding.offsets[:n]] + [None] * len(after)
+        return [
+            Piece(token, self._backend.id_to_token(token) or "", *((None, None) if place is None else place))
+            for token, place in zip(ids, places, strict=True)
+        ]
 
     def count_tokens(self, texts: Sequence[Text]) -> list[int]:
         """Tokens of every text, or of two together, uncut, special tokens included."""

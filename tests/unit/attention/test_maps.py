@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from huiyan.attention import Causal, Keys, MultiHeadAttention, attend, observe
+from huiyan.attention import maps as maps_module
 from huiyan.attention.kernels import weights as kernel_weights
 from huiyan.attention.maps import AttentionMap, LayerMaps
 from huiyan.core.errors import ConfigError, ShapeError
@@ -219,3 +220,21 @@ def test_the_paths_of_training_and_of_answering_show_the_same(tiny_run: Path) ->
         shown.append(maps)
     for ours, theirs in zip(*shown, strict=True):
         torch.testing.assert_close(ours[0].row(0), theirs[0].row(0), atol=1e-5, rtol=1e-4)
+
+
+def test_a_notebook_is_shown_a_small_map() -> None:
+    maps = layer(100, 130)
+    small, dense = maps[1].small(10), maps[1].to_dense()
+    wanted = torch.stack([part.mean(0) for part in dense.split(10)])
+    torch.testing.assert_close(small, torch.stack([part.sum(1) for part in wanted.split(13, dim=1)], dim=1))
+    torch.testing.assert_close(maps[1].small(500), dense)
+    drawn = maps[1]._repr_html_()
+    assert drawn.startswith("<svg") and "100 queries × 130 keys, head 1" in drawn and drawn.count("<rect") > 20
+    assert maps._repr_html_().count("<svg") == 4
+
+
+def test_what_would_take_long_to_draw_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maps_module, "_DRAWN", 100)
+    assert layer(10, 10)._repr_html_() == "<pre>LayerMaps(4 heads, 10 queries × 10 keys)</pre>"
+    with observe(Attends()) as maps:
+        assert maps._repr_html_() == "<pre>Maps(nothing yet)</pre>"
