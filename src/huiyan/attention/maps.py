@@ -369,12 +369,7 @@ class LayerMaps(Sequence[AttentionMap]):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: every head as a thumbnail."""
-        if math.prod(self.shape) > _DRAWN:
-            return f"<pre>{self!r}</pre>"
-        return row_of_thumbnails(
-            [self[head].small(_THUMBNAIL_CELLS).cpu() for head in self.numbers],
-            [f"head {head}" for head in self.numbers],
-        )
+        return f"<pre>{self!r}</pre>" if math.prod(self.shape) > _DRAWN else _thumbnails(self)
 
 
 @dataclass(eq=False)
@@ -436,7 +431,14 @@ class Maps:
         """What a notebook shows: layers down, heads across, of the first sequence."""
         if not self.layers or sum(math.prod(layer.shape) for layer in self.sequence(0)) > _DRAWN:
             return f"<pre>{self!r}</pre>"
-        return "".join(layer._repr_html_() for layer in self.sequence(0))
+        return "".join(map(_thumbnails, self.sequence(0)))
+
+
+def _thumbnails(layer: LayerMaps) -> str:
+    return row_of_thumbnails(
+        [layer[head].small(_THUMBNAIL_CELLS).cpu() for head in layer.numbers],
+        [f"head {head}" for head in layer.numbers],
+    )
 
 
 def _keep_largest(values: Tensor, columns: Tensor, tile: Tensor, here: Span) -> None:
