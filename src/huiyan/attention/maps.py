@@ -327,6 +327,10 @@ class LayerMaps(Sequence[AttentionMap]):
             raise IndexError(f"Head {place} is not observed. Those that are: {', '.join(map(str, self.numbers))}.")
         return AttentionMap(_Reader(self.call, Span(place, place + 1)))
 
+    def __iter__(self) -> Iterator[AttentionMap]:
+        """The maps of the heads that are observed."""
+        return (self[head] for head in self.numbers)
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Observed heads, queries and keys."""

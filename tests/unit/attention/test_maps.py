@@ -135,6 +135,7 @@ def test_layers_and_heads_that_are_asked_for() -> None:
     assert maps[-1].column_mass().shape == (1, 6) and isinstance(maps[2][1], AttentionMap)
     with pytest.raises(IndexError, match="Layer 1 was not observed. Those that were: 0, 2"):
         maps[1]
+    assert [one.shape for one in maps[0]] == [(6, 6)]
     with pytest.raises(IndexError, match="Head 0 is not observed. Those that are: 1"):
         maps[0][0]
     with observe(model, heads=[2]), pytest.raises(ConfigError, match="Layer 0 has 2 heads. Got head 2"):
