@@ -22,7 +22,16 @@ from huiyan.models.config_file import CONFIG_FILE, read_config
 from huiyan.models.families.family import OWN_PREFIX, Family
 from huiyan.models.families.registry import family_named, family_of
 from huiyan.models.fresh import draw_missing, without_weights
-from huiyan.models.naming import check_shapes, encoder_leftovers, family_names, in_full, refuse_missing, refuse_unknown
+from huiyan.models.naming import (
+    apart,
+    check_shapes,
+    encoder_leftovers,
+    family_names,
+    in_full,
+    refuse_missing,
+    refuse_unknown,
+    together,
+)
 from huiyan.models.weights import SINGLE_FILE, read_weights
 
 
@@ -49,7 +58,7 @@ def build_classifier(folder: Path, *, n_classes: int, pooling: str = "family", s
     encoder = read_encoder_config(folder)
     model = _without_weights(ClassifierConfig(encoder=encoder, head=head, n_classes=n_classes), folder)
     names = _names(model, family)
-    found = in_full(read_weights(folder), family)
+    found = _found(folder, model, names, family)
     pretrained = {
         ours: found[theirs] for ours, theirs in names.items() if theirs in found and not ours.startswith("head.output.")
     }
@@ -94,7 +103,7 @@ def save_classifier(
     names = _names(model, family)
     tensors = {names[ours]: tensor.detach().cpu().contiguous() for ours, tensor in model.named_parameters()}
     with atomic_path(folder / SINGLE_FILE) as path:
-        save_file(tensors, path, metadata={"format": "pt"})
+        save_file(together(tensors), path, metadata={"format": "pt"})
     write_json(folder / CONFIG_FILE, _checkpoint_config(model.config, family, class_names, problem_type))
 
 
@@ -115,7 +124,7 @@ def load_classifier(folder: str | Path) -> SequenceClassifier:
     encoder, n_classes = read_encoder_config(folder), len(read_class_names(folder))
     model = _without_weights(ClassifierConfig(encoder=encoder, head=head, n_classes=n_classes), folder)
     names = _names(model, family)
-    found = in_full(read_weights(folder), family)
+    found = _found(folder, model, names, family)
     refuse_missing(set(names.values()) - found.keys(), str(folder))
     refuse_unknown(found.keys() - set(names.values()), str(folder))
     weights = {ours: found[theirs] for ours, theirs in names.items()}
@@ -206,6 +215,12 @@ def _checkpoint_config(
 
 def _names(model: SequenceClassifier, family: Family) -> dict[str, str]:
     return family_names((name for name, _ in model.named_parameters()), model.config.encoder, family)
+
+
+def _found(folder: Path, model: SequenceClassifier, names: Mapping[str, str], family: Family) -> dict[str, Tensor]:
+    """The weights of a folder, by the family's names of what we have."""
+    sizes = {names[ours]: parameter.shape for ours, parameter in model.named_parameters()}
+    return apart(in_full(read_weights(folder), family), sizes)
 
 
 def _fill(model: SequenceClassifier, weights: Mapping[str, Tensor]) -> SequenceClassifier:

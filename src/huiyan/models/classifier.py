@@ -11,7 +11,7 @@ from huiyan.models.pooling import POOLINGS, FirstPooling
 
 
 class ClassificationHead(nn.Module):
-    """Pooling, then an optional dense layer, then the output layer, with dropout before each.
+    """Pooling, then an optional dense layer with an optional norm, then the output layer; dropout before both layers.
 
     Args:
         config: which of these, and how much dropout.
@@ -24,8 +24,11 @@ class ClassificationHead(nn.Module):
         super().__init__()
         self.pooling = POOLINGS[config.pooling](width, n_heads)
         self.dropout_before_dense = nn.Dropout(config.dropout_before_dense)
-        self.dense = nn.Linear(width, width) if config.dense else None
+        self.dense = nn.Linear(width, width, bias=config.dense_bias) if config.dense else None
         self.activation = activation_named(config.activation)
+        self.norm = nn.Identity()
+        if config.norm != "none":
+            self.norm = nn.LayerNorm(width, eps=config.norm_epsilon, bias=config.norm == "layer")
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(width, n_classes)
 
@@ -48,7 +51,7 @@ class ClassificationHead(nn.Module):
         pooled = self.dropout_before_dense(pooled)
         if self.dense is not None:
             pooled = self.activation(self.dense(pooled))
-        return self.output(self.dropout(pooled))
+        return self.output(self.dropout(self.norm(pooled)))
 
 
 class SequenceClassifier(nn.Module):

@@ -29,6 +29,40 @@ _LIMITS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerConfig(Config):
+    """What a layer is made of, besides its widths.
+
+    Args:
+        residual: "post" norms what a sublayer and its residual add up to (BERT), "pre" what goes into a sublayer.
+        attention_norm: whether the attention sublayer has a norm.
+        norm_bias: whether norms have a bias.
+        attention_bias: whether the four projections have one.
+        feed_forward_bias: whether the feed-forward network's have one.
+        gated: whether the network is activation(x W₁) ∘ (x W₂) W₃ instead of activation(x W₁) W₂.
+        rotary_base: of rotary positions; None is none.
+        window: how far a token sees to either side; None is everywhere.
+    """
+
+    residual: Literal["post", "pre"] = "post"
+    attention_norm: bool = True
+    norm_bias: bool = True
+    attention_bias: bool = True
+    feed_forward_bias: bool = True
+    gated: bool = False
+    rotary_base: float | None = None
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.residual in ("post", "pre"), "residual", "post or pre", self.residual)
+        base = self.rotary_base
+        require(base is None or base > 1, "rotary_base", "above 1", base)
+        require(self.window is None or is_count(self.window, MOST_POSITIONS), "window", "1 or more", self.window)
+
+
+BERT_LAYER = LayerConfig()
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncoderConfig(Config):
     """An encoder of any family.
 
@@ -43,7 +77,8 @@ class EncoderConfig(Config):
         layers_per_group: layers in a group.
         n_heads: `h`.
         feed_forward_width: `f`.
-        n_positions: rows of the position table.
+        n_positions: rows of the position table; without one, the longest sequence.
+        learned_positions: whether there is a position table.
         position_offset: the row of a sequence's first token (RoBERTa: 2).
         n_types: rows of the token type table, 0 for none (DistilBERT).
         pad_id: the padding token, never seen in packed input; its word vector is not trained.
@@ -55,6 +90,7 @@ class EncoderConfig(Config):
         initializer_range: standard deviation of fresh weights.
         carried: keys of the checkpoint's config.json that do not change what we compute (attention dropout, ids of
             special tokens) and are written back as they were.
+        layers: what each distinct layer is made of; none is BERT's in all of them.
         ranks: projections that are two thin matrices instead of one, by their names in the encoder, such as
             "stack.layers.0.attention.query", with the width between the two (see ``models.low_rank``).
     """
@@ -70,6 +106,7 @@ class EncoderConfig(Config):
     n_heads: int
     feed_forward_width: int
     n_positions: int
+    learned_positions: bool = True
     position_offset: int = 0
     n_types: int = 0
     pad_id: int = 0
@@ -80,6 +117,7 @@ class EncoderConfig(Config):
     feed_forward_dropout: float = 0.1
     initializer_range: float = 0.02
     carried: dict[str, Any] = field(default_factory=dict[str, Any])
+    layers: tuple[LayerConfig, ...] = ()
     ranks: dict[str, int] = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:
@@ -97,6 +135,10 @@ class EncoderConfig(Config):
         inner = self.layers_per_group
         fits = self.n_layers * inner <= MOST_LAYERS
         require(fits, "layers_per_group", f"small enough for {MOST_LAYERS:,} layers in all", inner)
+        each = len(self.layers) in (0, self.n_distinct_layers)
+        require(each, "layers", f"one for each of the {self.n_distinct_layers} distinct layers", len(self.layers))
+        orders = {layer.residual for layer in self.layers}
+        require(len(orders) < 2, "layers", "of one order of norm and residual", sorted(orders))
         fits = self.project_embeddings or self.embedding_width == self.width
         require(fits, "embedding_width", f"the width, {self.width}, without a projection", self.embedding_width)
         require(self.max_length >= 1, "n_positions", f"above the offset, {self.position_offset}", self.n_positions)
@@ -115,6 +157,11 @@ class EncoderConfig(Config):
     def n_distinct_layers(self) -> int:
         """Layers that have weights of their own."""
         return self.n_layer_groups * self.layers_per_group
+
+    @property
+    def distinct_layers(self) -> tuple[LayerConfig, ...]:
+        """What each layer is made of that has weights of its own."""
+        return self.layers or (BERT_LAYER,) * self.n_distinct_layers
 
     @property
     def depth_order(self) -> tuple[int, ...]:
@@ -136,6 +183,9 @@ class HeadConfig(Config):
     Args:
         pooling: "first" takes the first token, "mean" the average, "attention" a learned weighted average.
         dense: whether a square linear layer and ``activation`` come between pooling and output.
+        dense_bias: whether that layer has a bias.
+        norm: whether a norm follows: "none", "layer", or "unbiased" for one without bias.
+        norm_epsilon: of that norm.
         activation: a name that ``models.activations`` knows.
         dropout: probability, right before the output layer.
         dropout_before_dense: probability, right before the dense layer.
@@ -143,6 +193,9 @@ class HeadConfig(Config):
 
     pooling: Pooling = "first"
     dense: bool = False
+    dense_bias: bool = True
+    norm: Literal["none", "layer", "unbiased"] = "none"
+    norm_epsilon: float = 1e-5
     activation: str = "tanh"
     dropout: float = 0.1
     dropout_before_dense: float = 0.0
@@ -150,6 +203,7 @@ class HeadConfig(Config):
     def __post_init__(self) -> None:
         choices = ", ".join(map(repr, get_args(Pooling)))
         require(self.pooling in get_args(Pooling), "pooling", f"one of {choices}", self.pooling)
+        require(self.norm in ("none", "layer", "unbiased"), "norm", "none, layer or unbiased", self.norm)
         for name in ("dropout", "dropout_before_dense"):
             require(_is_dropout(getattr(self, name)), name, "at least 0 and below 1", getattr(self, name))
 

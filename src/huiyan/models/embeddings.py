@@ -11,6 +11,8 @@ from huiyan.models.config import EncoderConfig
 class Embeddings(nn.Module):
     """Word + position + token type, normed; then projected to the width of the stack where the two differ.
 
+    Without a table of positions, or of types, the sum is without them.
+
     Source: Devlin et al. 2019, section 3; the projection: Lan et al. 2020, section 3.1.
     """
 
@@ -18,9 +20,9 @@ class Embeddings(nn.Module):
         super().__init__()
         width = config.embedding_width
         self.words = nn.Embedding(config.vocab_size, width, padding_idx=config.pad_id)
-        self.positions = nn.Embedding(config.n_positions, width)
+        self.positions = nn.Embedding(config.n_positions, width) if config.learned_positions else None
         self.types = nn.Embedding(config.n_types, width) if config.n_types else None
-        self.norm = nn.LayerNorm(width, eps=config.norm_epsilon)
+        self.norm = nn.LayerNorm(width, eps=config.norm_epsilon, bias=config.distinct_layers[0].norm_bias)
         self.dropout = nn.Dropout(config.embedding_dropout)
         self.projection = nn.Linear(width, config.width) if config.project_embeddings else nn.Identity()
         self.position_offset = config.position_offset
@@ -47,7 +49,9 @@ class Embeddings(nn.Module):
 
         Types are 0 where none are given; a model that has no table of types reads pairs without them.
         """
-        rows = self.words(tokens) + self.positions(positions + self.position_offset)
+        rows = self.words(tokens)
+        if self.positions is not None:
+            rows = rows + self.positions(positions + self.position_offset)
         if self.types is not None:
             rows = rows + (self.types.weight[0] if types is None else self.types(types))
         return self.projection(self.dropout(self.norm(rows)))

@@ -3,13 +3,15 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from huiyan.attention.masks import Window
 from huiyan.attention.multihead import MultiHeadAttention
+from huiyan.attention.positions.rotary import Rotary
 from huiyan.core.packed import Packed
 from huiyan.models.activations import activation_named
-from huiyan.models.config import EncoderConfig
+from huiyan.models.config import EncoderConfig, LayerConfig
 from huiyan.models.embeddings import Embeddings
 from huiyan.models.low_rank import lower_ranks
-from huiyan.models.stack import FeedForward, Stack, TransformerLayer, post_norm
+from huiyan.models.stack import FeedForward, GatedFeedForward, Stack, TransformerLayer, post_norm, pre_norm
 
 
 class Encoder(nn.Module):
@@ -23,8 +25,10 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        layers = [_layer(config) for _ in range(config.n_distinct_layers)]
-        self.stack = Stack(layers, depth_order=config.depth_order)
+        layers = [_layer(config, layer) for layer in config.distinct_layers]
+        closing = config.distinct_layers[-1]
+        final_norm = _norm(config, closing) if closing.residual == "pre" else None
+        self.stack = Stack(layers, depth_order=config.depth_order, final_norm=final_norm)
         lower_ranks(self, config.ranks)
 
     def forward(self, packed: Packed) -> Float[Tensor, "t m"]:
@@ -44,14 +48,29 @@ class Encoder(nn.Module):
         return self.stack.first_rows(self.embeddings(packed), packed.lengths)
 
 
-def _layer(config: EncoderConfig) -> TransformerLayer:
-    def norm() -> nn.LayerNorm:
-        return nn.LayerNorm(config.width, eps=config.norm_epsilon)
-
+def _layer(config: EncoderConfig, layer: LayerConfig) -> TransformerLayer:
+    head_width = config.width // config.n_heads
+    network = GatedFeedForward if layer.gated else FeedForward
+    attention_norm = _norm(config, layer) if layer.attention_norm else nn.Identity()
     return TransformerLayer(
-        MultiHeadAttention(config.width, config.n_heads),
-        FeedForward(config.width, config.feed_forward_width, activation_named(config.activation)),
-        norms=(norm(), norm()),
-        residual=post_norm,
+        MultiHeadAttention(
+            config.width,
+            config.n_heads,
+            bias=layer.attention_bias,
+            position=None if layer.rotary_base is None else Rotary(head_width, layer.rotary_base),
+        ),
+        network(
+            config.width,
+            config.feed_forward_width,
+            activation_named(config.activation),
+            bias=layer.feed_forward_bias,
+        ),
+        norms=(attention_norm, _norm(config, layer)),
+        residual=pre_norm if layer.residual == "pre" else post_norm,
         dropouts=(config.attention_output_dropout, config.feed_forward_dropout),
+        mask=None if layer.window is None else Window(layer.window, layer.window),
     )
+
+
+def _norm(config: EncoderConfig, layer: LayerConfig) -> nn.LayerNorm:
+    return nn.LayerNorm(config.width, eps=config.norm_epsilon, bias=layer.norm_bias)

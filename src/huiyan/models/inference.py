@@ -135,7 +135,7 @@ def _fast(layer: Layer, dtype: torch.dtype, *, first_only: bool, seen: Seen) -> 
 
 def can_be_fused(layer: object) -> TypeGuard[TransformerLayer]:
     """Whether ``InferenceLayer`` knows all that the layer is made of."""
-    if type(layer) is not TransformerLayer or layer.residual not in (post_norm, pre_norm):
+    if type(layer) is not TransformerLayer or layer.residual not in (post_norm, pre_norm) or layer.mask is not None:
         return False
     attention, feed_forward = layer.attention, layer.feed_forward
     if type(attention) is not MultiHeadAttention or type(feed_forward) is not FeedForward:

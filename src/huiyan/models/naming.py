@@ -1,7 +1,9 @@
 """Weights under our names and under a family's: who is who, what is missing, what does not fit."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from huiyan.core.errors import WeightsError
@@ -10,6 +12,7 @@ from huiyan.models.families.family import Family
 
 _SHOWN = 4  # names in a message
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # old files hold them; they are 0, 1, 2 … and 0s
+_PART = re.compile(r"(.+)\[(\d+)\]\.(weight|bias)")
 _FACTORS = ("down", "up")  # of a LowRankLinear
 _OLD_ENDINGS = {"gamma": "weight", "beta": "bias"}  # of LayerNorm, in files converted from TensorFlow
 
@@ -40,6 +43,45 @@ def family_names(parameters: Iterable[str], config: EncoderConfig, family: Famil
         module, _, leaf = parameter.rpartition(".")
         names[parameter] = f"{modules[module]}.{leaf}" if module in modules else f"huiyan.{parameter}"
     return names
+
+
+def apart(weights: Mapping[str, Tensor], sizes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """A file's weights with those taken apart that hold several of ours one below the other.
+
+    A family calls our parts ``NAME[0]``, ``NAME[1]`` … where its file has one matrix NAME (a fused projection of
+    queries, keys and values).
+
+    Args:
+        weights: by the file's names.
+        sizes: shapes of our parameters, by the family's names.
+    """
+    parts = _parts(sizes)
+    found = {name: tensor for name, tensor in weights.items() if name not in parts}
+    for whole, names in parts.items():
+        rows = [sizes[name][0] for name in names]
+        if whole in weights and sum(rows) == len(weights[whole]):
+            found |= dict(zip(names, weights[whole].split(rows), strict=True))
+        elif whole in weights:  # of another shape, as the message will say
+            found |= {names[0]: weights[whole], **dict.fromkeys(names[1:], weights[whole][:0])}
+    return found
+
+
+def together(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The opposite of ``apart``."""
+    parts = _parts(tensors)
+    joined = {whole: torch.cat([tensors[name] for name in names]) for whole, names in parts.items()}
+    fused = {name for names in parts.values() for name in names}
+    return {name: tensor for name, tensor in tensors.items() if name not in fused} | joined
+
+
+def _parts(names: Iterable[str]) -> dict[str, list[str]]:
+    """The whole matrices of a file → the names of their parts, in order."""
+    found: dict[str, dict[int, str]] = {}
+    for name in names:
+        match = _PART.fullmatch(name)
+        if match:
+            found.setdefault(f"{match[1]}.{match[3]}", {})[int(match[2])] = name
+    return {whole: [parts[number] for number in sorted(parts)] for whole, parts in found.items()}
 
 
 def in_full(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:

@@ -53,15 +53,34 @@ class Layer(Protocol):
 class FeedForward(nn.Module):
     """The position-wise network: activation(x W₁ + b₁) W₂ + b₂. Source: Vaswani et al. 2017, eq. 2."""
 
-    def __init__(self, width: int, feed_forward_width: int, activation: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self, width: int, feed_forward_width: int, activation: Callable[[Tensor], Tensor], *, bias: bool = True
+    ) -> None:
         super().__init__()
-        self.inner = nn.Linear(width, feed_forward_width)
+        self.inner = nn.Linear(width, feed_forward_width, bias=bias)
         self.activation = activation
-        self.outer = nn.Linear(feed_forward_width, width)
+        self.outer = nn.Linear(feed_forward_width, width, bias=bias)
 
     def forward(self, x: Rows) -> Rows:
         """`t m` → `t f` → `t m`."""
         return self.outer(self.activation(self.inner(x)))
+
+
+class GatedFeedForward(nn.Module):
+    """The gated network: (activation(x W₁) ∘ x W₂) W₃. Source: Shazeer 2020, eq. 5 and 6 (GEGLU, SwiGLU)."""
+
+    def __init__(
+        self, width: int, feed_forward_width: int, activation: Callable[[Tensor], Tensor], *, bias: bool = False
+    ) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, feed_forward_width, bias=bias)
+        self.gate = nn.Linear(width, feed_forward_width, bias=bias)
+        self.activation = activation
+        self.outer = nn.Linear(feed_forward_width, width, bias=bias)
+
+    def forward(self, x: Rows) -> Rows:
+        """`t m` → `t f` → `t m`."""
+        return self.outer(self.activation(self.inner(x)) * self.gate(x))
 
 
 class TransformerLayer(nn.Module):
@@ -73,6 +92,7 @@ class TransformerLayer(nn.Module):
         norms: of the attention sublayer and of the feed-forward sublayer.
         residual: ``post_norm`` or ``pre_norm``.
         dropouts: probabilities, on what each sublayer adds to the residual stream.
+        mask: what this layer lets attend, beside the mask it is called with.
     """
 
     def __init__(
@@ -83,6 +103,7 @@ class TransformerLayer(nn.Module):
         norms: tuple[nn.Module, nn.Module],
         residual: ResidualOrder = post_norm,
         dropouts: tuple[float, float] = (0.0, 0.0),
+        mask: Mask | None = None,
     ) -> None:
         super().__init__()
         self.attention = attention
@@ -90,12 +111,15 @@ class TransformerLayer(nn.Module):
         self.feed_forward = feed_forward
         self.residual = residual
         self.attention_dropout, self.feed_forward_dropout = (nn.Dropout(p) for p in dropouts)
+        self.mask = mask
 
     def forward(self, x: Rows, lengths: Int[Tensor, " b"] | None, mask: Mask | None = None) -> Rows:
         """One layer deeper, `t m`."""
+        seen = self.mask if mask is None or self.mask is None else mask & self.mask
+        seen = mask if seen is None else seen
 
         def attend_to_own_sequence(rows: Tensor) -> Tensor:
-            return self.attention(rows, lengths=lengths, mask=mask)
+            return self.attention(rows, lengths=lengths, mask=seen)
 
         x = self.residual(x, attend_to_own_sequence, self.attention_norm, self.attention_dropout)
         return self.residual(x, self.feed_forward, self.feed_forward_norm, self.feed_forward_dropout)
@@ -107,7 +131,8 @@ class TransformerLayer(nn.Module):
         A position or a norm in front would have to know which row of the sequence asks.
         """
         attention = self.attention
-        return type(attention) is MultiHeadAttention and attention.position is None and self.residual is post_norm
+        plain = attention.position is None and self.mask is None
+        return type(attention) is MultiHeadAttention and plain and self.residual is post_norm
 
     def first_rows(self, x: Rows, lengths: Int[Tensor, " b"]) -> Float[Tensor, "b m"]:
         """What ``forward`` gives for the first token of each sequence; nothing else is computed, where that can be.
