@@ -53,6 +53,17 @@ TINY: dict[str, dict[str, Any]] = {
         "local_attention": 8,
         **{f"{name}_token_id": number for number, name in enumerate(("pad", "bos", "eos", "cls", "sep"))},
     },
+    "deberta-v2": {  # as v3
+        **BERT,
+        "relative_attention": True,
+        "position_buckets": 4,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "pos_att_type": "p2c|c2p",
+        "position_biased_input": False,
+        "max_relative_positions": -1,
+        "layer_norm_eps": 1e-7,
+    },
     # 5 layers in 2 groups do not divide evenly: the rounding of the order of depth shows.
     "albert": {**BERT, "embedding_size": 12, "num_hidden_layers": 5, "num_hidden_groups": 2, "inner_group_num": 2},
 }
@@ -68,6 +79,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "global_attn_every_n_layers": 2,
         },
     ),
+    "deberta with projections of its own": (
+        "deberta-v2",
+        {"share_att_key": False, "position_buckets": -1, "max_relative_positions": 9, "position_biased_input": True},
+    ),
+    "deberta from content to position": ("deberta-v2", {"pos_att_type": ["c2p"], "norm_rel_ebd": "none"}),
     "bert with relu": ("bert", {"hidden_act": "relu"}),
     "roberta with a pad id of 0": ("roberta", {"pad_token_id": 0, "max_position_embeddings": 33}),
 }
@@ -79,6 +95,8 @@ NO_DROPOUT = {
     "dropout": 0.0,
     "attention_dropout": 0.0,
     "seq_classif_dropout": 0.0,
+    "cls_dropout": 0.0,
+    "pooler_dropout": 0.0,
 }
 LENGTHS = [7, 1, 12, 12, 3, 30, 2]
 
@@ -208,7 +226,15 @@ def test_their_config_survives_the_round_trip(name: str, tmp_path: Path) -> None
         transformers.AutoConfig.from_pretrained(tmp_path / whose).to_dict() for whose in ("theirs", "ours")
     )
     assert before[unused] == 0.07
-    ours_to_say = {"id2label", "label2id", "problem_type", "classifier_dropout", "_name_or_path", "dtype"}
+    ours_to_say = {
+        "id2label",
+        "label2id",
+        "problem_type",
+        "_name_or_path",
+        "dtype",
+        "classifier_dropout",
+        "cls_dropout",
+    }
     changed = {key for key in before | after if before.get(key) != after.get(key)}
     assert changed <= ours_to_say
 

@@ -25,13 +25,20 @@ app = cyclopts.App(
     version=__version__,
     default_parameter=Parameter(negative=()),
 )
+_ELSEWHERE = (
+    "Options can also come from a YAML file (--config FILE) and from the environment (HUIYAN_TRAIN_EPOCHS=3); "
+    "`huiyan config` prints what comes of all three."
+)
 # Given here as well, so that `huiyan --help` need not import the commands.
 COMMANDS = {
     "check": (
         "check:check",
         "Look at labelled data before a model learns from it: lengths, duplicates, leaks, doubts.",
     ),
-    "train": ("train:train", "Turn a table of labelled text into a trained, evaluated and saved model."),
+    "train": (
+        "train:train",
+        "Turn a table of labelled text into a trained, evaluated and saved model.\n\n" + _ELSEWHERE,
+    ),
     "config": ("config:config", "Print what `huiyan train` would do with its options, as YAML that --config reads."),
     "evaluate": ("evaluate:evaluate", "Measure a trained model on a table with known labels."),
     "predict": ("predict:predict", "Answer texts given on the command line, or every row of a table."),

@@ -45,7 +45,10 @@ def with_settings(words: Sequence[str], environment: Mapping[str, str]) -> list[
         return list(words)
     command, known = words[0], OPTIONS[words[0]]
     words, path = _without_config(words)
-    values = {} if path is None else _read(path, known)
+    # One file may serve `check` and `train`: what is train's alone is passed over.
+    readable = known if command == "train" else tuple(dict.fromkeys([*known, *OPTIONS["train"]]))
+    read = {} if path is None else _read(path, readable)
+    values = {name: value for name, value in read.items() if name in known}
     # `huiyan config` shows what `huiyan train` would take.
     prefix = f"HUIYAN_{'train' if command == 'config' else command}_".upper()
     for name in known:

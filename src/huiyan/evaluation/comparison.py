@@ -147,8 +147,9 @@ def words_of(
     span = f"95 % interval of the difference {interval.low:+.3f} to {interval.high:+.3f}"
     chance = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
     if verdict == "undecided":
+        leaves_zero_out = not interval.low <= 0 <= interval.high  # and still too much may be chance
         return (
             f"On these {n:,} test rows it cannot be told whether the model or {name} is better: "
-            f"{gap} ({span}; {chance}). More test rows would narrow this."
+            f"{gap} ({span}; {chance}).{' The two tests disagree.' * leaves_zero_out} More test rows would narrow this."
         )
     return f"The model is {verdict} than {name}: {gap} ({span}; {chance}). Chance alone would hardly make such a gap."

@@ -63,6 +63,35 @@ BERT_LAYER = LayerConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
+class RelativeConfig(Config):
+    """Embeddings of relative positions that all layers share: disentangled attention (DeBERTa).
+
+    Args:
+        max_relative_positions: distances up to which they are told apart, or where the last bucket begins.
+        position_buckets: how many buckets of distances there are to either side; None is one a distance.
+        norm: whether the embeddings are normed.
+        shared_projections: whether a layer's own query and key projections project them, too.
+        content_to_position: whether content looks for positions.
+        position_to_content: whether positions look for content.
+    """
+
+    max_relative_positions: int
+    position_buckets: int | None = None
+    norm: bool = False
+    shared_projections: bool = False
+    content_to_position: bool = True
+    position_to_content: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("max_relative_positions", "position_buckets"):
+            value = getattr(self, name)
+            fits = is_count(value, MOST_POSITIONS) or (value is None and name == "position_buckets")
+            require(fits, name, f"a whole number from 1 to {MOST_POSITIONS:,}", value)
+        either = self.content_to_position or self.position_to_content
+        require(either, "content_to_position", "True where position_to_content is False", self.content_to_position)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncoderConfig(Config):
     """An encoder of any family.
 
@@ -91,6 +120,7 @@ class EncoderConfig(Config):
         carried: keys of the checkpoint's config.json that do not change what we compute (attention dropout, ids of
             special tokens) and are written back as they were.
         layers: what each distinct layer is made of; none is BERT's in all of them.
+        relative: embeddings of relative positions; None is none.
         ranks: projections that are two thin matrices instead of one, by their names in the encoder, such as
             "stack.layers.0.attention.query", with the width between the two (see ``models.low_rank``).
     """
@@ -118,6 +148,7 @@ class EncoderConfig(Config):
     initializer_range: float = 0.02
     carried: dict[str, Any] = field(default_factory=dict[str, Any])
     layers: tuple[LayerConfig, ...] = ()
+    relative: RelativeConfig | None = None
     ranks: dict[str, int] = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:

@@ -131,8 +131,9 @@ class TransformerLayer(nn.Module):
         A position or a norm in front would have to know which row of the sequence asks.
         """
         attention = self.attention
-        plain = attention.position is None and self.mask is None
-        return type(attention) is MultiHeadAttention and plain and self.residual is post_norm
+        if type(attention) is not MultiHeadAttention or self.mask is not None:
+            return False
+        return attention.position is None and self.residual is post_norm
 
     def first_rows(self, x: Rows, lengths: Int[Tensor, " b"]) -> Float[Tensor, "b m"]:
         """What ``forward`` gives for the first token of each sequence; nothing else is computed, where that can be.

@@ -120,9 +120,12 @@ class Manifest(Config):
         """
         path = folder / MANIFEST
         if not path.is_file():
+            begun = (folder / "run.json").is_file()
             raise ArtifactError(
                 f"{folder} is not a model folder of Huiyan: it has no {MANIFEST}.",
-                hint="Give the --out folder of a finished `huiyan train`.",
+                hint="Its training was not finished: go on with the same `huiyan train` and --resume."
+                if begun
+                else "Give the --out folder of a finished `huiyan train`.",
             )
         values = read_object(path, ArtifactError, hint="Train again, or restore the folder.")
         if not isinstance(values.get("format"), int):

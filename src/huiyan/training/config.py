@@ -13,7 +13,8 @@ class TrainingConfig(Config):
 
     Attributes:
         epochs: Passes over the training rows.
-        max_minutes: Train no longer than this; the number of steps is fixed at the start from a short timing.
+        max_minutes: Train for about this long, each of several trainings by itself: the number of steps is fixed at the
+            start from a short timing.
         learning_rate: Peak learning rate of the last layer and the head, per step.
         batch_tokens: Tokens in a batch; batches are filled to it without padding.
         accumulate: Batches whose gradients are added up before a step.

@@ -20,7 +20,7 @@ from huiyan.training import checkpoints
 from huiyan.training.config import TrainingConfig
 from huiyan.training.interrupt import StopRequest, stop_between_steps
 from huiyan.training.optimiser import build_optimiser, set_learning_rate
-from huiyan.training.plan import Step, count_steps, steps_in_time, steps_of_epoch, walk
+from huiyan.training.plan import FEW_STEPS, Step, count_steps, steps_in_time, steps_of_epoch, walk
 from huiyan.training.precision import autocast, gradient_scaler
 from huiyan.training.progress import Reporter
 from huiyan.training.schedules import learning_rate_factor
@@ -416,8 +416,9 @@ class TrainingLoop:
                 minutes=self.config.max_minutes,
             )
         total = min(wanted, fitting)
+        few = ": few; give it more time, or a quieter machine" if total < min(wanted, FEW_STEPS) else ""
         self.reporter.note(
-            f"{total} of the {wanted} steps of {self.config.epochs} epochs fit into {self.config.max_minutes:g} min"
+            f"{total} of the {wanted} steps of {self.config.epochs} epochs fit into {self.config.max_minutes:g} min{few}"
         )
         return total
 

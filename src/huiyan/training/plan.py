@@ -8,6 +8,9 @@ import numpy as np
 
 from huiyan.data.packing import training_batches
 
+FEW_STEPS = 50
+"""Fewer steps than this seldom move a new head far from where it began."""
+
 
 @dataclass(frozen=True)
 class Step:

@@ -68,6 +68,10 @@ def check(
         parts = {name: read_file(path, data, labels, rejected, say) for name, path in paths.items() if path is not None}
         remarks = check_usable(parts["train"], label_column=data.label, order=data.label_order)
         reasons = dict(rejected.reasons)
+    if reasons:
+        listed = ", ".join(f"{reason} ({count:,})" for reason, count in rejected.reasons.most_common())
+        where = "`huiyan train` writes down which they are, in rejected.jsonl."
+        remarks = [f"Rows that cannot be used: {sum(reasons.values()):,}: {listed}. {where}", *remarks]
     source = fetch_model(model_for(model, parts["train"].plain))
     tokenizer = Tokenizer.from_folder(source.folder)
     say("looking for duplicates")

@@ -121,6 +121,7 @@ def line_chart(
         over: what follows the title where the chart is described, in words.
         dots: (x, y) of marks that no line connects.
     """
+    styles = {name: number for number, name in enumerate(series, start=1)}  # a line that is left out leaves its own
     lines = {name: _thinned([(x, y) for x, y in points if y is not None]) for name, points in series.items()}
     lines = {name: points for name, points in lines.items() if len(points) > 1}
     if not lines:
@@ -152,6 +153,7 @@ def line_chart(
         "lines": [
             {
                 "name": name,
+                "style": styles[name],
                 "points": " ".join(f"{across(x)},{down(y)}" for x, y in points),
                 "dots": [(across(x), down(y)) for x, y in points] if len(points) <= 30 else [],
                 "last": points[-1][1],

@@ -28,7 +28,7 @@ from huiyan.tasks.kinds import task_of
 from huiyan.tasks.logits import logits_of
 from huiyan.tasks.manifest import EarlyExit, Manifest
 from huiyan.tasks.objective import TextObjective
-from huiyan.tasks.precision import CALIBRATING_ROWS, CHECKED_ROWS, check_precisions
+from huiyan.tasks.precision import CALIBRATING_ROWS, CHECKED_ROWS, FEWEST_ROWS_BF16, check_precisions
 from huiyan.tasks.profile import Profile
 from huiyan.tasks.task import LossOptions, Task
 from huiyan.text.scripts import script_shares
@@ -214,7 +214,11 @@ def precisions_sentence(manifest: Manifest) -> str:
     """What was found of answering in fewer bits, and what ``auto`` therefore is."""
     bf16, int8 = manifest.bf16, manifest.int8
     said: list[str] = []
-    if bf16 is not None:
+    if bf16 is not None and bf16.rows < FEWEST_ROWS_BF16:
+        said.append(
+            f"bf16 is not taken: {bf16.rows:,} validation rows are too few to tell ({FEWEST_ROWS_BF16} would do)"
+        )
+    elif bf16 is not None:
         moved = (
             f"probabilities move by {bf16.largest_change:.4f} at most, {bf16.flips:.2%} of {bf16.rows:,} labels flip"
         )

@@ -124,18 +124,26 @@ def foresee(
     config = _encoder_config(model)
     total = total_memory_bytes(where) if memory_bytes is None else memory_bytes
     each = tuple(sorted(tuple(lengths) * times))
-    attention = plan_attention(
-        each,
-        config.n_heads,
-        config.width // config.n_heads,
-        device=where,
-        memory_bytes=total,
-        precision=precision,
-        training=training,
-        dropout=dropout,
-    )
     with weightless():
         encoder = Encoder(config)
+    layers = cast("list[TransformerLayer]", encoder.stack.in_order())
+    kinds = [config.distinct_layers[number] for number in config.depth_order]
+    plans = {
+        kind: plan_attention(
+            each,
+            config.n_heads,
+            config.width // config.n_heads,
+            device=where,
+            memory_bytes=total,
+            precision=precision,
+            training=training,
+            mask=layer.mask,
+            position=layer.attention.position,
+            dropout=dropout,
+        )
+        for kind, layer in dict(zip(kinds, layers, strict=True)).items()
+    }
+    attention = max(plans.values(), key=lambda plan: plan.peak_memory_bytes)  # of layers that differ, the costliest
     tokens, depth = sum(each), len(config.depth_order)
     memory = _memory(encoder, config, attention, tokens, device=where.type, training=training)
     return EncoderPlan(
@@ -146,7 +154,7 @@ def foresee(
         max_length=config.max_length,
         training=training,
         attention=attention,
-        flops=_flops(encoder, attention, tokens, training=training),
+        flops=_flops(layers, [plans[kind] for kind in kinds], tokens, training=training),
         memory=memory,
         memory_bytes=total,
         fits=memory.peak <= total,
@@ -162,11 +170,11 @@ def _encoder_config(model: str) -> EncoderConfig:
     return read_encoder_config(folder)
 
 
-def _flops(encoder: Encoder, attention: Plan, tokens: int, *, training: bool) -> dict[str, int]:
+def _flops(layers: Sequence[TransformerLayer], plans: Sequence[Plan], tokens: int, *, training: bool) -> dict[str, int]:
     """Two for each weight and token; backward, the products for inputs and for weights are as much again each."""
     passes = 3 if training else 1
     found = {"attention": 0, "projections": 0, "feed_forward": 0}
-    for layer in cast("list[TransformerLayer]", encoder.stack.in_order()):
+    for layer, attention in zip(layers, plans, strict=True):
         found["attention"] += sum(attention.flops)
         for name, part in (("projections", layer.attention), ("feed_forward", layer.feed_forward)):
             found[name] += passes * 2 * tokens * _matrix_weights(part)

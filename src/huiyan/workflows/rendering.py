@@ -63,6 +63,7 @@ def render_page(report: Mapping[str, Any]) -> str:
             repeated=wording.repeated_sentences(report),
             certainty=calibration_charts(report["calibration"]) if report["calibration"] else [],
             answered=wording.answered_sentence(report["calibration"]),
+            remark=wording.calibration_remark(report["calibration"]) if report["calibration"] else "",
             scripts=wording.scripts(report["data"]["scripts"]),
             lengths=wording.length_bars(report["data"]["tokens"]),
             exit_curve=_exit_curve(report.get("early_exit")),

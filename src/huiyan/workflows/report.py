@@ -67,7 +67,12 @@ def terminal_summary(report: Mapping[str, Any]) -> RenderableType:
 
 def figures_table(figures: Mapping[str, Any]) -> RenderableType:
     """The same for a measurement without baselines: ``figures`` needs only the ``test`` part of a report."""
-    return Group(Text(wording.result_sentence(figures), style="bold"), *_tables(figures["test"], []))
+    answered = wording.answered_sentence(figures["test"])
+    return Group(
+        Text(wording.result_sentence(figures), style="bold"),
+        *([Text(answered)] if answered else []),
+        *_tables(figures["test"], []),
+    )
 
 
 def _tables(test: Mapping[str, Any], baselines: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
@@ -83,7 +88,7 @@ def _headline_table(test: Mapping[str, Any], baselines: Sequence[Mapping[str, An
     table.add_column("test score", no_wrap=True)
     columns = [test["metrics"]] + [baseline["metrics"] for baseline in baselines]
     for name in ["this model"] + [baseline["name"] for baseline in baselines]:
-        table.add_column(Text(wording.printable(name)), min_width=19)
+        table.add_column(Text(wording.printable(name)), min_width=15)
     hidden = _ONE_LABEL if "accuracy" in test["metrics"] else ()
     for metric in (name for name in TERMINAL_METRICS if name in test["metrics"] and name not in hidden):
         cells = [_score_cell(metrics.get(metric), first=index == 0) for index, metrics in enumerate(columns)]

@@ -218,6 +218,10 @@ def repeated_sentences(report: Mapping[str, Any]) -> list[str]:
     return [said]
 
 
+_FEW_ANSWERS = 20
+_SLIGHTLY = 0.01
+
+
 def answered_sentence(calibration: Mapping[str, Any] | None) -> str:
     """How many texts get an answer and how many of those are right, in one sentence; empty when all get one."""
     answered = calibration.get("answered") if calibration else None
@@ -225,10 +229,22 @@ def answered_sentence(calibration: Mapping[str, Any] | None) -> str:
         return ""
     if answered["accuracy"] is None:
         return "No text is answered: on none of them the model is sure enough."
+    few = " These are too few answers to rely on." if answered["rows"] < _FEW_ANSWERS else ""
     return (
         f"Sure enough to be answered are {percent(answered['coverage'])} of the test texts; of those answers "
         f"{percent(answered['accuracy'])} are right (95 % interval: {percent(answered['low'])} to "
-        f"{percent(answered['high'])}). The others get no answer, and the likeliest label beside it."
+        f"{percent(answered['high'])}). The others get no answer, and the likeliest label beside it.{few}"
+    )
+
+
+def calibration_remark(calibration: Mapping[str, Any]) -> str:
+    """What to say where the temperature made probabilities fit worse; empty where it did not."""
+    before, after = (calibration[which]["ece"] for which in ("before", "after"))
+    if after <= before + _SLIGHTLY:
+        return ""
+    return (
+        "On these test rows the calibrated probabilities fit worse than those as trained: the temperature was found on "
+        "other rows, and on few of them it is a guess."
     )
 
 

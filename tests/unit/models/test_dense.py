@@ -40,6 +40,9 @@ CHECKPOINTS = {
     "xlm-roberta": ROBERTA,
     "distilbert": DISTILBERT,
     "electra": BERT | {"embedding_size": 8},
+    "modernbert": BERT | {"local_attention": 4, "pad_token_id": 0},
+    "deberta-v2": BERT
+    | {"relative_attention": True, "pos_att_type": "p2c|c2p", "position_buckets": 4, "share_att_key": True},
     "albert": BERT | {"embedding_size": 8, "num_hidden_layers": 3, "num_hidden_groups": 2, "inner_group_num": 2},
 }
 TEXTS = [[2, 5, 6, 3], [2, 3], [2, 7, 8, 9, 9, 11, 3], [4]]

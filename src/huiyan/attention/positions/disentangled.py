@@ -20,14 +20,16 @@ class RelativeEmbeddings(nn.Module):
         n_rows: 2k.
         width: `m`.
         norm: applied to the rows, such as ``nn.LayerNorm(width)``; None is none.
+        dropout: probability, on the normed rows, anew for each layer that asks (as DeBERTa).
     """
 
-    def __init__(self, n_rows: int, width: int, *, norm: nn.Module | None = None) -> None:
+    def __init__(self, n_rows: int, width: int, *, norm: nn.Module | None = None, dropout: float = 0.0) -> None:
         super().__init__()
         require(n_rows > 0, "n_rows", "at least 1", n_rows)
         require(width > 0, "width", "at least 1", width)
         self.weight = nn.Parameter(torch.empty(n_rows, width))
         self.norm = nn.Identity() if norm is None else norm
+        self.dropout = nn.Dropout(dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -35,7 +37,9 @@ class RelativeEmbeddings(nn.Module):
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, rows: Int[Tensor, " r"]) -> Float[Tensor, "r m"]:
-        """These rows, normed."""
+        """These rows, normed; what is dropped of a row is so wherever the row is used."""
+        if self.training and self.dropout.p:
+            return self.dropout(self.norm(self.weight))[rows]
         return self.norm(self.weight[rows])
 
 
@@ -53,7 +57,7 @@ class Disentangled(ScorePosition):
 
     Source: He et al. 2021, eq. 2–4. Differs: the last term takes row δ(i, j), as the published code, `transformers` and
     so every checkpoint do; eq. 4 has δ(j, i). The projections have a bias, as DeBERTa-v2 (v1's key projection has none:
-    leave it 0). There is no dropout on P.
+    leave it 0). Dropout on P is that of the embeddings.
 
     Args:
         width: `m`.

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from huiyan.core.errors import UnknownFamilyError, closest
-from huiyan.models.families import albert, bert, distilbert, electra, modernbert, roberta, xlm_roberta
+from huiyan.models.families import albert, bert, deberta_v2, distilbert, electra, modernbert, roberta, xlm_roberta
 from huiyan.models.families.family import OWN_PREFIX, Family
 
 FAMILIES: dict[str, Family] = {
     module.FAMILY.name: module.FAMILY
-    for module in (bert, roberta, xlm_roberta, distilbert, electra, albert, modernbert)
+    for module in (bert, roberta, xlm_roberta, distilbert, electra, albert, modernbert, deberta_v2)
 }
 
 

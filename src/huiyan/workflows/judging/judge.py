@@ -16,12 +16,11 @@ from huiyan.evaluation.comparison import Comparison
 from huiyan.evaluation.intervals import Interval
 from huiyan.tasks.artifact import Artifact
 from huiyan.tasks.task import Task
+from huiyan.training.plan import FEW_STEPS
 from huiyan.workflows.config import AnswersConfig
 
 HARDEST = 20
 SHOWN_CHARACTERS = 500
-FEW_STEPS = 50
-"""Fewer steps than this seldom move a new head far from where it began."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Judge(ABC):
             return self.metrics[0]
         if name not in self.metrics:
             raise ConfigError(
-                f"--metric {name} is not for --task {self.task.kind}. Use one of: {', '.join(self.metrics)}.",
+                f"--metric {name} is not for --task {self.task.kind}.",
                 hint=closest(name, self.metrics),
             )
         return name
