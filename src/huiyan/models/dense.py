@@ -2,6 +2,8 @@
 
 Inside, a batch is packed: its lengths decide what is computed, and a graph whose shape depends on numbers cannot be
 exported. Here the batch is `b l` with a key mask, and the same modules compute the same logits. Nothing else pads.
+
+Positions that act on scores (DeBERTa) are computed by the blockwise kernel, which cannot be exported.
 """
 
 from collections.abc import Callable

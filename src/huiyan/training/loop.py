@@ -416,10 +416,9 @@ class TrainingLoop:
                 minutes=self.config.max_minutes,
             )
         total = min(wanted, fitting)
-        few = ": few; give it more time, or a quieter machine" if total < min(wanted, FEW_STEPS) else ""
-        self.reporter.note(
-            f"{total} of the {wanted} steps of {self.config.epochs} epochs fit into {self.config.max_minutes:g} min{few}"
-        )
+        fit = f"{total} of the {wanted} steps of {self.config.epochs} epochs fit into {self.config.max_minutes:g} min"
+        few = total < min(wanted, FEW_STEPS)
+        self.reporter.note(fit + (": few; give it more time, or a quieter machine" if few else ""))
         return total
 
 

@@ -77,6 +77,10 @@ class _Bar(_Counting):
         self._bar = bar
         self._task = bar.add_task("predicting", total=None, rows=0)
 
+    def all_read(self) -> None:
+        super().all_read()
+        self.answered(0)  # with one core all may be answered by now, of a number that was a guess
+
     def answered(self, rows: int) -> None:
         self.done += rows
         self._bar.update(self._task, completed=self.done, total=self.total(), rows=self.done)
