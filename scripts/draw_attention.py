@@ -196,7 +196,7 @@ def positions() -> Picture:
     torch.manual_seed(0)
     near = range(-32, 33)
     waves = sinusoid(torch.tensor([*near]), 64)
-    table = _minilm().embeddings.positions.weight.detach()
+    table = _minilm().embeddings.get_parameter("positions.weight").detach()
     lookup = table[[100 + o for o in near]]
     ones = torch.ones(len(near), 1, 64)
     turned = Rotary(64).rotate(ones, torch.tensor([*near]))[:, 0]

@@ -123,7 +123,14 @@ def tiny_train_run(
         model=ModelConfig(model=str(model), max_length=48),
         training=TrainingConfig(
             **(
-                {"epochs": 4, "learning_rate": 3e-3, "batch_tokens": 512, "precision": "fp32", "device": "cpu"}
+                {
+                    "epochs": 4,
+                    "learning_rate": 3e-3,
+                    "batch_tokens": 512,
+                    "layer_decay": 0.9,  # with less it is so sure of everything that fewer bits change nothing
+                    "precision": "fp32",
+                    "device": "cpu",
+                }
                 | training
             )
         ),
