@@ -34,7 +34,7 @@ import torch
 from huiyan import __version__
 from huiyan.core.decision import Decision
 from huiyan.core.devices import describe_machine
-from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig
+from huiyan.models.config import ClassifierConfig, HeadConfig, TransformerConfig
 from huiyan.models.fresh import fresh_classifier
 from huiyan.models.inference import for_inference
 from huiyan.models.sources import find_model
@@ -51,8 +51,8 @@ THREADS = 2
 LONG = 8192
 
 
-def encoder(width: int, n_layers: int, n_positions: int) -> EncoderConfig:
-    return EncoderConfig(
+def encoder(width: int, n_layers: int, n_positions: int) -> TransformerConfig:
+    return TransformerConfig(
         family="bert", vocab_size=30522, width=width, embedding_width=width, n_layers=n_layers, n_layer_groups=n_layers,
         n_heads=width // 32, feed_forward_width=4 * width, n_positions=n_positions, n_types=2,
     )  # fmt: skip

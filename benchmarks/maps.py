@@ -22,7 +22,7 @@ import torch
 from huiyan.attention import observe
 from huiyan.core.devices import describe_machine, peak_memory_bytes
 from huiyan.core.packed import Packed
-from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig
+from huiyan.models.config import ClassifierConfig, HeadConfig, TransformerConfig
 from huiyan.models.fresh import fresh_classifier
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 def encoder(tokens: int, layers: int) -> torch.nn.Module:
     """BERT-base's size, with room for so many tokens."""
-    config = EncoderConfig(
+    config = TransformerConfig(
         family="bert",
         vocab_size=30_522,
         width=768,

@@ -142,13 +142,14 @@ def page_of(found: dict[str, Any]) -> str:
         if "accuracy" in names:
             names.remove("micro_f1")
         rows = case["rows"]
+        all_of_it = "everything, over three seeds," if case["repeated"] else "everything"
         lines += [
             f"## {case['title']}",
             "",
             (
                 f"`{case['model']}`; {rows['train']:,} rows to learn from, {rows['validation']:,} to choose by, "
                 f"{rows['test']:,} to test. Training took {wording.duration(case['seconds']['training'])} in "
-                f"{case['precision']}, everything {wording.duration(case['seconds']['whole'])}."
+                f"{case['precision']}, {all_of_it} {wording.duration(case['seconds']['whole'])}."
             ),
             "",
             "| score | this model | " + " | ".join(one["name"] for one in case["baselines"]) + " |",

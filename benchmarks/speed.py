@@ -40,7 +40,7 @@ from huiyan.core.decision import Decision
 from huiyan.core.devices import describe_machine
 from huiyan.core.packed import Packed
 from huiyan.models.checkpoint import build_classifier
-from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig
+from huiyan.models.config import ClassifierConfig, HeadConfig, TransformerConfig
 from huiyan.models.fresh import fresh_classifier
 from huiyan.models.int8 import calibrate
 from huiyan.models.sources import find_model
@@ -163,7 +163,7 @@ def make_folder(name: str, folder: Path) -> None:
     if name == "minilm":
         model = build_classifier(source.folder, n_classes=3, pooling="family", seed=0)
     else:
-        encoder = EncoderConfig(
+        encoder = TransformerConfig(
             family="bert", vocab_size=30522, width=768, embedding_width=768, n_layers=12, n_layer_groups=12,
             n_heads=12, feed_forward_width=3072, n_positions=512, n_types=2,
         )  # fmt: skip

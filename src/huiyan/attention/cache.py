@@ -15,6 +15,7 @@ from huiyan.attention.shapes import check_is_mask
 from huiyan.attention.sliding import without_gap
 from huiyan.core.config import require
 from huiyan.core.errors import ConfigError, ShapeError
+from huiyan.core.packed import packed_positions
 
 
 class KeysValues(NamedTuple):
@@ -34,6 +35,9 @@ class KeyValueCache:
     That is the map of ``Window(max_length − n_sinks − 1, 0) | Prefix(n_sinks)``, and the cache forgets what nobody
     will see any more. Source: Xiao et al. 2024 (StreamingLLM), section 3.2. Differs: positions are those in the text,
     theirs are those in the cache.
+
+    Sequences of different lengths begin packed, with ``append_packed``: each then ends at the newest row, and what
+    stands before its first token is seen by nobody. No token is computed for that.
 
     It is for inference, and writes in place. A gradient through it would need every earlier state of what it has
     overwritten, so it refuses tensors that ask for one, rather than copying all it holds at each token.
@@ -58,7 +62,9 @@ class KeyValueCache:
 
     def reset(self) -> None:
         """Forget all tokens. The memory is kept for the next batch of the same shape."""
-        self.next_position = 0  # of the next token appended
+        self.next_position = 0  # of the next token appended, in the longest sequence
+        self.starts: Int[Tensor, " b"] | None = None  # the row of each sequence's first token; None: all in row 0
+        self._hidden: Keys | None = None
         # The buffers hold the sinks from row 0 on; and from row `_start` on the tokens from position `_oldest` on.
         self._oldest = self._start = self.n_sinks
 
@@ -94,6 +100,42 @@ class KeyValueCache:
         self._let_go()
         return seen
 
+    def append_packed(self, k: Float[Tensor, "t g d"], v: Float[Tensor, "t g d"], lengths: Int[Tensor, " b"]) -> None:
+        """Take in the keys and values of packed sequences, as the first that it holds.
+
+        Raises:
+            ShapeError: lengths that do not add up to the tokens.
+            ConfigError: it holds tokens; a gradient is wanted; or sequences of different lengths for a cache that
+                forgets.
+        """
+        n = int(lengths.max()) if len(lengths) else 0
+        if self.length:
+            raise ConfigError("Packed sequences begin a cache. Got them for one that holds tokens.", hint="reset() it.")
+        if bool((lengths == n).all()):
+            self.append(*(x.unflatten(0, (-1, n)).transpose(1, 2) for x in (k, v)))
+            return
+        if self.max_length is not None:
+            raise ConfigError(
+                "A cache with max_length takes sequences of one length. Got several.",
+                hint="Use one cache a sequence, or KeyValueCache().",
+            )
+        starts = n - lengths
+        firsts = torch.arange(len(lengths)) * n + starts
+        rows = packed_positions(lengths, len(k)) + firsts.repeat_interleave(lengths, output_size=len(k))
+        rows = rows.to(k.device, non_blocking=True)
+        laid = (x.new_zeros(len(lengths) * n, *x.shape[1:]).index_copy(0, rows, x) for x in (k, v))
+        self.append(*(x.unflatten(0, (-1, n)).transpose(1, 2) for x in laid))
+        self.starts = starts.to(k.device, non_blocking=True)
+
+    def visible(self, n_new: int = 0) -> Keys | None:
+        """Which of the rows held, and of `n_new` about to be appended, are tokens; None where all are."""
+        if self.starts is None:
+            return None
+        total = self.next_position + n_new
+        if self._hidden is None or self._hidden.keys.shape[1] != total:
+            self._hidden = Keys(torch.arange(total, device=self.starts.device) >= self.starts[:, None])
+        return self._hidden
+
     def read(self, shape: tuple[int, ...]) -> KeysValues:
         """All that is held, for a context of this shape, `b k`, whose keys and values were appended before.
 
@@ -122,6 +164,7 @@ class KeyValueCache:
             ConfigError: no mask at all.
         """
         check_is_mask(mask)
+        hidden = self.visible(n_new)
         total = self.next_position + n_new
         for part in mask.parts() if mask else ():
             if isinstance(part, Keys) and part.keys.shape[1] != total:
@@ -134,6 +177,9 @@ class KeyValueCache:
             newest: Mask = Window(self.max_length - self.n_sinks - 1, n_new - 1)
             newest = newest | Prefix(self.n_sinks) if self.n_sinks else newest
             mask = newest if mask is None else mask & newest
+        if hidden is not None:
+            limits = mask is not None and mask.sees(Block.whole(n_new, total)) is not Sees.ALL
+            mask = mask & hidden if mask is not None and limits else hidden
         if mask is None or not n_new:
             return mask
         mask = without_gap(mask, start=self.n_sinks, size=gap) if gap else mask
@@ -142,6 +188,8 @@ class KeyValueCache:
     def rotate(self, rotary: Rotary, x: Float[Tensor, "b h n d"]) -> Float[Tensor, "b h n d"]:
         """Queries or keys of `n` tokens about to be appended, turned by their positions."""
         positions = torch.arange(self.next_position, self.next_position + x.shape[2], device=x.device)
+        if self.starts is not None:
+            positions = positions - self.starts[:, None]
         return rotary.rotate(x.transpose(1, 2), positions).transpose(1, 2)
 
     def roll_back(self, n: int) -> None:
@@ -156,6 +204,8 @@ class KeyValueCache:
         if self.max_length is not None and self._oldest > self.n_sinks:
             # As many as leave the next token all the keys that it may see.
             held -= self._oldest + self.max_length - self.n_sinks - 1
+        if self.starts is not None:
+            held = min(held, self.next_position - int(self.starts.max()))
         if not 0 <= n <= held:
             raise ConfigError(
                 f"From 0 to {held} tokens can be taken back here. Got {n}.",
@@ -166,11 +216,11 @@ class KeyValueCache:
     @contextmanager
     def kept_on_error(self) -> Iterator[None]:
         """A `with` block that fails leaves the cache as it was: tokens are written behind what is held, not over it."""
-        before = self._buffers, self.next_position, self._oldest, self._start
+        before = self._buffers, self.next_position, self._oldest, self._start, self.starts
         try:
             yield
         except BaseException:
-            self._buffers, self.next_position, self._oldest, self._start = before
+            self._buffers, self.next_position, self._oldest, self._start, self.starts = before
             raise
 
     def select(self, indices: Int[Tensor, " n"]) -> None:
@@ -189,7 +239,9 @@ class KeyValueCache:
                 f"Got {indices.tolist() if whole else (indices.dtype, tuple(indices.shape))}."
             )
         with torch.inference_mode(mode=False), torch.no_grad():
-            self._buffers = KeysValues(*(x.index_select(0, indices.to(x.device)) for x in self._buffers))
+            chosen = indices.to(self._buffers.keys.device)
+            self._buffers = KeysValues(*(x.index_select(0, chosen) for x in self._buffers))
+            self.starts, self._hidden = None if self.starts is None else self.starts[chosen], None
 
     def _lowest_seen(self, n_new: int) -> int:
         """The lowest position that `n_new` tokens about to be appended may see, sinks aside."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +17,7 @@ from huiyan.attention.positions.relative import ScorePosition
 from huiyan.attention.positions.rotary import Rotary
 from huiyan.core.config import require
 from huiyan.core.errors import ConfigError, ShapeError
+from huiyan.core.packed import packed_positions
 
 Position = Rotary | ScorePosition
 
@@ -44,7 +46,7 @@ class MultiHeadAttention(nn.Module):
         n_kv_heads: `g`, key and value heads; None is as many as query heads.
         head_width: `d`; None is width / n_heads.
         context_width: of the context in cross-attention; None is ``width``.
-        bias: whether the four projections have a bias.
+        bias: whether the four projections have a bias; "qkv" is all but the last, ``out`` (Qwen2).
         position: ``Rotary`` or a position that acts on scores, with its parameters a part of this module. One that
             needs this module's own projections can be assigned afterwards.
         qk_norm: whether each head's queries and keys are normed, before they turn: True is RMSNorm over `d`, with one
@@ -71,7 +73,7 @@ class MultiHeadAttention(nn.Module):
         n_kv_heads: int | None = None,
         head_width: int | None = None,
         context_width: int | None = None,
-        bias: bool = True,
+        bias: bool | Literal["qkv"] = True,
         position: Position | None = None,
         qk_norm: bool | Callable[[int], nn.Module] = False,
         soft_cap: float | None = None,
@@ -96,10 +98,10 @@ class MultiHeadAttention(nn.Module):
         self.scale: float | None = None
         self.kernel: Kernel = kernel
         context_width = width if context_width is None else context_width
-        self.query = nn.Linear(width, n_heads * head_width, bias=bias)
-        self.key = nn.Linear(context_width, n_kv_heads * head_width, bias=bias)
-        self.value = nn.Linear(context_width, n_kv_heads * head_width, bias=bias)
-        self.out = nn.Linear(n_heads * head_width, width, bias=bias)
+        self.query = nn.Linear(width, n_heads * head_width, bias=bool(bias))
+        self.key = nn.Linear(context_width, n_kv_heads * head_width, bias=bool(bias))
+        self.value = nn.Linear(context_width, n_kv_heads * head_width, bias=bool(bias))
+        self.out = nn.Linear(n_heads * head_width, width, bias=bias is True)
         self.position = position
         norm = partial(nn.RMSNorm, eps=1e-6) if qk_norm is True else qk_norm
         self.query_norm, self.key_norm = (norm(head_width) if norm else None for _ in range(2))
@@ -123,12 +125,13 @@ class MultiHeadAttention(nn.Module):
             lengths: of the sequences packed in ``x``, int64, on the CPU.
             context_lengths: of those packed in ``context``.
             mask: what may attend to what.
-            cache: of a dense batch. ``x`` is then what follows on the tokens in it, and is appended. With a context,
-                the cache takes the context's keys and values in the first call, and later ones read them there.
+            cache: ``x`` is what follows on the tokens in it, and is appended. Packed sequences, of any lengths, may be
+                the first that an empty cache takes; what follows on them is a dense batch. With a context, the cache
+                takes the context's keys and values in the first call, and later ones read them there.
         Raises:
             ShapeError: inputs that do not fit together.
-            ConfigError: a mask, a position or a kernel that does not take this input, or a cache for packed input.
-                Whatever is raised, a cache holds what it held.
+            ConfigError: a mask, a position or a kernel that does not take this input, or packed input for a cache that
+                holds tokens. Whatever is raised, a cache holds what it held.
         """
         self._check(x, context, lengths, context_lengths, cache)
         q = self._heads(self.query, x, self.query_norm)
@@ -140,8 +143,7 @@ class MultiHeadAttention(nn.Module):
             if lengths is None:
                 k, v = k.transpose(1, 2), v.transpose(1, 2)
         if lengths is not None:
-            heads = self.attend(q, k, v, mask, self.position, lengths=lengths, key_lengths=context_lengths)
-            return self.out(heads.flatten(-2))
+            return self.out(self._packed(q, k, v, lengths, context_lengths, mask, cache).flatten(-2))
         q, position = q.transpose(1, 2), self.position
         with nullcontext() if cache is None else cache.kept_on_error():
             if cache is not None and context is None:
@@ -153,6 +155,43 @@ class MultiHeadAttention(nn.Module):
                 k, v = cache.append(k, v)
             heads = self.attend(q, k, v, mask, position)
         return self.out(heads.transpose(1, 2).flatten(-2))
+
+    def attend_held(self, x: Float[Tensor, "b l m"], cache: KeyValueCache | None) -> Float[Tensor, "b l m"]:
+        """Attend to a context whose keys and values a cache holds: its rows are not needed again.
+
+        Raises:
+            ShapeError: the cache holds nothing, or another batch.
+        """
+        if cache is None or not cache.length:
+            raise ShapeError(
+                "A context that no cache holds has to be given.", hint="Pass context= in the first call with a cache."
+            )
+        k, v = cache.read((x.shape[0], cache.length))
+        q = self._heads(self.query, x, self.query_norm).transpose(1, 2)
+        heads = self.attend(q, k, v, cache.visible(), self.position)
+        return self.out(heads.transpose(1, 2).flatten(-2))
+
+    def _packed(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        lengths: Tensor,
+        key_lengths: Tensor | None,
+        mask: Mask | None,
+        cache: KeyValueCache | None,
+    ) -> Float[Tensor, "t h d"]:
+        """The heads of packed sequences; an empty cache takes their keys and values."""
+        position = self.position
+        if cache is None:
+            return self.attend(q, k, v, mask, position, lengths=lengths, key_lengths=key_lengths)
+        held = lengths if key_lengths is None else key_lengths
+        if isinstance(position, Rotary):  # a cache holds keys that have been turned
+            at = packed_positions(lengths, len(q)).to(q.device, non_blocking=True)
+            q, k, position = position.rotate(q, at), position.rotate(k, at), None
+        heads = self.attend(q, k, v, mask, position, lengths=lengths, key_lengths=key_lengths)
+        cache.append_packed(k, v, held)
+        return heads
 
     def _heads(self, project: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Tensor:
         """`… m` → `… h d`: l or t stays in front, so that this is a view of what the projection wrote."""
@@ -214,10 +253,10 @@ class MultiHeadAttention(nn.Module):
             raise ShapeError("context_lengths are those of a packed context. Got them without a context.")
         if cache is None:
             return
-        if packed:
+        if packed and cache.length:
             raise ConfigError(
-                "A KeyValueCache grows with a dense batch `b l m`. Got packed input, with lengths.",
-                hint="Pad the batch on the left and hide the padding with a Keys mask, or use one cache a sequence.",
+                "A KeyValueCache that holds tokens grows with a dense batch `b l m`. Got packed input, with lengths.",
+                hint="Every sequence goes on with as many tokens: pass them as `b l m`, without lengths.",
             )
         scored = isinstance(self.position, ScorePosition)
         if scored and cache.n_sinks:

@@ -68,6 +68,15 @@ class Packed:
         """The row of the first token of every sequence, `b`, on the device of the tokens."""
         return first_tokens(self.lengths, self.tokens.device)
 
+    def last_tokens(self) -> Tensor:
+        """The row of the last token of every sequence, `b`, on the device of the tokens.
+
+        Raises:
+            ShapeError: a sequence is empty.
+        """
+        check_none_is_empty(self.lengths)
+        return (self.lengths.cumsum(0) - 1).to(self.tokens.device, non_blocking=True)
+
     def sequence_ids(self) -> Tensor:
         """The sequence every token belongs to, `t`, on the device of the tokens."""
         ids = torch.arange(len(self.lengths)).repeat_interleave(self.lengths)

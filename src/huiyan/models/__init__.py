@@ -7,7 +7,7 @@ from huiyan.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from huiyan.models.checkpoint import build_classifier, load_classifier, read_class_names, save_classifier
     from huiyan.models.classifier import SequenceClassifier
-    from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig
+    from huiyan.models.config import ClassifierConfig, HeadConfig, TransformerConfig
     from huiyan.models.dense import DenseClassifier
     from huiyan.models.encoder import Encoder
     from huiyan.models.sources import ModelSource, find_model, known_models
@@ -16,10 +16,10 @@ __all__ = [
     "ClassifierConfig",
     "DenseClassifier",
     "Encoder",
-    "EncoderConfig",
     "HeadConfig",
     "ModelSource",
     "SequenceClassifier",
+    "TransformerConfig",
     "build_classifier",
     "find_model",
     "known_models",
@@ -34,7 +34,7 @@ __getattr__, __dir__ = lazy_exports(
         "ClassifierConfig": "huiyan.models.config",
         "DenseClassifier": "huiyan.models.dense",
         "Encoder": "huiyan.models.encoder",
-        "EncoderConfig": "huiyan.models.config",
+        "TransformerConfig": "huiyan.models.config",
         "HeadConfig": "huiyan.models.config",
         "ModelSource": "huiyan.models.sources",
         "SequenceClassifier": "huiyan.models.classifier",

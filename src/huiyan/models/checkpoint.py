@@ -17,7 +17,7 @@ from huiyan.core.config import require
 from huiyan.core.errors import ConfigError, SourceError
 from huiyan.core.files import atomic_path, write_json
 from huiyan.models.classifier import SequenceClassifier
-from huiyan.models.config import MOST_CLASSES, ClassifierConfig, EncoderConfig, HeadConfig, is_count
+from huiyan.models.config import MOST_CLASSES, ClassifierConfig, HeadConfig, TransformerConfig, is_count
 from huiyan.models.config_file import CONFIG_FILE, read_config
 from huiyan.models.families.family import OWN_PREFIX, Family
 from huiyan.models.families.registry import family_named, family_of
@@ -132,7 +132,7 @@ def load_classifier(folder: str | Path) -> SequenceClassifier:
     return _fill(model, weights).eval()
 
 
-def read_encoder_config(folder: Path) -> EncoderConfig:
+def read_encoder_config(folder: Path) -> TransformerConfig:
     """What the encoder of a model folder is made of, from config.json alone.
 
     Raises:

@@ -3,26 +3,34 @@
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from huiyan.attention.positions.sinusoidal import Sinusoidal
 from huiyan.core.errors import ShapeError
 from huiyan.core.packed import Packed
-from huiyan.models.config import EncoderConfig
+from huiyan.models.assembly import norm_for
+from huiyan.models.config import TransformerConfig
 
 
 class Embeddings(nn.Module):
     """Word + position + token type, normed; then projected to the width of the stack where the two differ.
 
-    Without a table of positions, or of types, the sum is without them.
+    Without positions, or a table of types, the sum is without them; and there are models without the norm.
 
     Source: Devlin et al. 2019, section 3; the projection: Lan et al. 2020, section 3.1.
     """
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         width = config.embedding_width
         self.words = nn.Embedding(config.vocab_size, width, padding_idx=config.pad_id)
-        self.positions = nn.Embedding(config.n_positions, width) if config.learned_positions else None
+        self.scale = config.embedding_scale
+        self.positions: nn.Embedding | None = None
+        self.waves: Sinusoidal | None = None
+        if config.positions == "learned":
+            self.positions = nn.Embedding(config.n_positions, width)
+        elif config.positions != "none":
+            self.waves = Sinusoidal(width, interleaved=config.positions == "sinusoidal")
         self.types = nn.Embedding(config.n_types, width) if config.n_types else None
-        self.norm = nn.LayerNorm(width, eps=config.norm_epsilon, bias=config.distinct_layers[0].norm_bias)
+        self.norm = norm_for(config, config.distinct_layers[0], width) if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.embedding_dropout)
         self.projection = nn.Linear(width, config.width) if config.project_embeddings else nn.Identity()
         self.position_offset = config.position_offset
@@ -50,8 +58,12 @@ class Embeddings(nn.Module):
         Types are 0 where none are given; a model that has no table of types reads pairs without them.
         """
         rows = self.words(tokens)
+        if self.scale != 1.0:
+            rows = rows * self.scale
         if self.positions is not None:
             rows = rows + self.positions(positions + self.position_offset)
+        if self.waves is not None:
+            rows = self.waves(rows, positions)
         if self.types is not None:
             rows = rows + (self.types.weight[0] if types is None else self.types(types))
         return self.projection(self.dropout(self.norm(rows)))

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from huiyan.core.errors import WeightsError
-from huiyan.models.config import EncoderConfig
+from huiyan.models.config import TransformerConfig
 from huiyan.models.families.family import Family
 
 _SHOWN = 4  # names in a message
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # old files hold them; they are 0, 1, 2 … and 0s
-_PART = re.compile(r"(.+)\[(\d+)\]\.(weight|bias)")
+_PLACED = re.compile(r"(.+?)(\^T)?(?:\[(\d+)\])?\.(weight|bias)")
 _FACTORS = ("down", "up")  # of a LowRankLinear
 _OLD_ENDINGS = {"gamma": "weight", "beta": "bias"}  # of LayerNorm, in files converted from TensorFlow
 
@@ -22,7 +22,7 @@ OTHER_MODELS = (
 )
 
 
-def family_names(parameters: Iterable[str], config: EncoderConfig, family: Family) -> dict[str, str]:
+def family_names(parameters: Iterable[str], config: TransformerConfig, family: Family) -> dict[str, str]:
     """The name of every parameter of a ``SequenceClassifier`` in the family's files.
 
     Args:
@@ -38,50 +38,69 @@ def family_names(parameters: Iterable[str], config: EncoderConfig, family: Famil
     modules |= {
         f"encoder.{ours}.{part}": f"{modules[f'encoder.{ours}']}.{part}" for ours in config.ranks for part in _FACTORS
     }
-    names: dict[str, str] = {}
-    for parameter in parameters:
-        module, _, leaf = parameter.rpartition(".")
-        names[parameter] = f"{modules[module]}.{leaf}" if module in modules else f"huiyan.{parameter}"
-    return names
+    return {name: called(name, modules) or f"huiyan.{name}" for name in parameters}
+
+
+def called(parameter: str, modules: Mapping[str, str]) -> str | None:
+    """What a family calls a parameter.
+
+    Args:
+        parameter: our name.
+        modules: ours → theirs; of modules, or of a parameter that is a module there.
+    """
+    module, _, leaf = parameter.rpartition(".")
+    if parameter in modules:
+        return modules[parameter]
+    return f"{modules[module]}.{leaf}" if module in modules else None
 
 
 def apart(weights: Mapping[str, Tensor], sizes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    """A file's weights with those taken apart that hold several of ours one below the other.
+    """A file's weights with those taken apart that hold several of ours, and those turned that lie transposed.
 
     A family calls our parts ``NAME[0]``, ``NAME[1]`` … where its file has one matrix NAME (a fused projection of
-    queries, keys and values).
+    queries, keys and values), one below the other; and ``NAME^T`` what its file has transposed.
 
     Args:
         weights: by the file's names.
         sizes: shapes of our parameters, by the family's names.
     """
-    parts = _parts(sizes)
-    found = {name: tensor for name, tensor in weights.items() if name not in parts}
-    for whole, names in parts.items():
+    places = _places(sizes)
+    found = {name: tensor for name, tensor in weights.items() if name not in places}
+    for whole, names in places.items():
+        if whole not in weights:
+            continue
         rows = [sizes[name][0] for name in names]
-        if whole in weights and sum(rows) == len(weights[whole]):
-            found |= dict(zip(names, weights[whole].split(rows), strict=True))
-        elif whole in weights:  # of another shape, as the message will say
-            found |= {names[0]: weights[whole], **dict.fromkeys(names[1:], weights[whole][:0])}
+        tensor = _turned(weights[whole], names[0])
+        if sum(rows) == len(tensor):
+            found |= dict(zip(names, tensor.split(rows), strict=True))
+        else:  # of another shape, as the message will say
+            found |= {names[0]: tensor, **dict.fromkeys(names[1:], tensor[:0])}
     return found
 
 
 def together(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The opposite of ``apart``."""
-    parts = _parts(tensors)
-    joined = {whole: torch.cat([tensors[name] for name in names]) for whole, names in parts.items()}
-    fused = {name for names in parts.values() for name in names}
-    return {name: tensor for name, tensor in tensors.items() if name not in fused} | joined
+    places = _places(tensors)
+    joined = {
+        whole: _turned(torch.cat([tensors[name] for name in names]), names[0]).contiguous()
+        for whole, names in places.items()
+    }
+    placed = {name for names in places.values() for name in names}
+    return {name: tensor for name, tensor in tensors.items() if name not in placed} | joined
 
 
-def _parts(names: Iterable[str]) -> dict[str, list[str]]:
-    """The whole matrices of a file → the names of their parts, in order."""
+def _places(names: Iterable[str]) -> dict[str, list[str]]:
+    """What a file holds fused or transposed → our names of its parts, in order."""
     found: dict[str, dict[int, str]] = {}
     for name in names:
-        match = _PART.fullmatch(name)
-        if match:
-            found.setdefault(f"{match[1]}.{match[3]}", {})[int(match[2])] = name
+        match = _PLACED.fullmatch(name)
+        if match and (match[2] or match[3]):
+            found.setdefault(f"{match[1]}.{match[4]}", {})[int(match[3] or 0)] = name
     return {whole: [parts[number] for number in sorted(parts)] for whole, parts in found.items()}
+
+
+def _turned(tensor: Tensor, name: str) -> Tensor:
+    return tensor.T if "^T" in name and tensor.dim() == 2 else tensor
 
 
 def in_full(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:

@@ -6,18 +6,43 @@ and the order in which layers follow each other (a layer may come more than once
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from huiyan.attention.cache import KeyValueCache
 from huiyan.attention.masks import Mask
 from huiyan.attention.multihead import MultiHeadAttention
 from huiyan.core.config import require
 from huiyan.core.packed import check_none_is_empty, first_tokens
 
 Rows = Float[Tensor, "t m"]
+
+
+class Context(NamedTuple):
+    """What a decoder looks at: the last hidden states of its encoder.
+
+    Args:
+        rows: `s m`, or `b k m`.
+        lengths: of the packed sequences, `b`, on the CPU; None for `b k m`.
+    """
+
+    rows: Tensor
+    lengths: Int[Tensor, " b"] | None = None
+
+
+class LayerCache(NamedTuple):
+    """Keys and values that a decoder's layer has seen.
+
+    Args:
+        own: of its own tokens.
+        context: of the encoder's, where there is one.
+    """
+
+    own: KeyValueCache
+    context: KeyValueCache
 
 
 class ResidualOrder(Protocol):
@@ -41,7 +66,15 @@ def pre_norm(x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module, d
 class Layer(Protocol):
     """What a stack is made of: ``TransformerLayer``, or what stands in for one."""
 
-    def __call__(self, x: Rows, lengths: Int[Tensor, " b"] | None, mask: Mask | None = None) -> Rows:
+    def __call__(
+        self,
+        x: Rows,
+        lengths: Int[Tensor, " b"] | None,
+        mask: Mask | None = None,
+        *,
+        context: Context | None = None,
+        cache: LayerCache | None = None,
+    ) -> Rows:
         """One layer deeper, `t m`."""
         ...
 
@@ -54,37 +87,92 @@ class FeedForward(nn.Module):
     """The position-wise network: activation(x W₁ + b₁) W₂ + b₂. Source: Vaswani et al. 2017, eq. 2."""
 
     def __init__(
-        self, width: int, feed_forward_width: int, activation: Callable[[Tensor], Tensor], *, bias: bool = True
+        self,
+        width: int,
+        feed_forward_width: int,
+        activation: Callable[[Tensor], Tensor],
+        *,
+        bias: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.inner = nn.Linear(width, feed_forward_width, bias=bias)
         self.activation = activation
+        self.dropout = nn.Dropout(dropout)
         self.outer = nn.Linear(feed_forward_width, width, bias=bias)
 
     def forward(self, x: Rows) -> Rows:
         """`t m` → `t f` → `t m`."""
-        return self.outer(self.activation(self.inner(x)))
+        return self.outer(self.dropout(self.activation(self.inner(x))))
 
 
 class GatedFeedForward(nn.Module):
     """The gated network: (activation(x W₁) ∘ x W₂) W₃. Source: Shazeer 2020, eq. 5 and 6 (GEGLU, SwiGLU)."""
 
     def __init__(
-        self, width: int, feed_forward_width: int, activation: Callable[[Tensor], Tensor], *, bias: bool = False
+        self,
+        width: int,
+        feed_forward_width: int,
+        activation: Callable[[Tensor], Tensor],
+        *,
+        bias: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.inner = nn.Linear(width, feed_forward_width, bias=bias)
         self.gate = nn.Linear(width, feed_forward_width, bias=bias)
         self.activation = activation
+        self.dropout = nn.Dropout(dropout)
         self.outer = nn.Linear(feed_forward_width, width, bias=bias)
 
     def forward(self, x: Rows) -> Rows:
         """`t m` → `t f` → `t m`."""
-        return self.outer(self.activation(self.inner(x)) * self.gate(x))
+        return self.outer(self.dropout(self.activation(self.inner(x)) * self.gate(x)))
+
+
+class CrossAttention(nn.Module):
+    """The sublayer in which a decoder looks at the source. Source: Vaswani et al. 2017, section 3.2.3.
+
+    Args:
+        attention: its queries come from the decoder, its keys and values from the encoder.
+        norm: of the sublayer.
+        dropout: probability, on what it adds to the residual stream.
+    """
+
+    def __init__(self, attention: MultiHeadAttention, norm: nn.Module, dropout: float) -> None:
+        super().__init__()
+        self.attention, self.norm, self.dropout = attention, norm, nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Rows,
+        lengths: Int[Tensor, " b"] | None,
+        context: Context | None,
+        cache: KeyValueCache | None,
+        residual: ResidualOrder,
+    ) -> Rows:
+        """The residual stream after it.
+
+        Args:
+            x: `t m`.
+            lengths: of the decoder's sequences.
+            context: what is looked at; None where ``cache`` holds its keys and values.
+            cache: takes them in the first call.
+            residual: how it joins the stream.
+        """
+
+        def look(rows: Tensor) -> Tensor:
+            if context is None:
+                return self.attention.attend_held(rows, cache)
+            return self.attention(
+                rows, context=context.rows, lengths=lengths, context_lengths=context.lengths, cache=cache
+            )
+
+        return residual(x, look, self.norm, self.dropout)
 
 
 class TransformerLayer(nn.Module):
-    """Attention, then the feed-forward network.
+    """Attention, then the feed-forward network; in a decoder with an encoder, a look at the source between the two.
 
     Args:
         attention: where tokens of one sequence meet.
@@ -93,6 +181,7 @@ class TransformerLayer(nn.Module):
         residual: ``post_norm`` or ``pre_norm``.
         dropouts: probabilities, on what each sublayer adds to the residual stream.
         mask: what this layer lets attend, beside the mask it is called with.
+        cross: the sublayer between the two.
     """
 
     def __init__(
@@ -104,24 +193,46 @@ class TransformerLayer(nn.Module):
         residual: ResidualOrder = post_norm,
         dropouts: tuple[float, float] = (0.0, 0.0),
         mask: Mask | None = None,
+        cross: CrossAttention | None = None,
     ) -> None:
         super().__init__()
         self.attention = attention
+        self.cross = cross
         self.attention_norm, self.feed_forward_norm = norms
         self.feed_forward = feed_forward
         self.residual = residual
         self.attention_dropout, self.feed_forward_dropout = (nn.Dropout(p) for p in dropouts)
         self.mask = mask
 
-    def forward(self, x: Rows, lengths: Int[Tensor, " b"] | None, mask: Mask | None = None) -> Rows:
-        """One layer deeper, `t m`."""
+    def forward(
+        self,
+        x: Rows,
+        lengths: Int[Tensor, " b"] | None,
+        mask: Mask | None = None,
+        *,
+        context: Context | None = None,
+        cache: LayerCache | None = None,
+    ) -> Rows:
+        """One layer deeper, `t m`; or `b l m`, without lengths.
+
+        Args:
+            x: the residual stream.
+            lengths: of the packed sequences.
+            mask: what may attend to what, beside the layer's own.
+            context: of a layer with ``cross``; None where its cache holds it.
+            cache: what the tokens before these have left.
+        """
         seen = self.mask if mask is None or self.mask is None else mask & self.mask
         seen = mask if seen is None else seen
 
         def attend_to_own_sequence(rows: Tensor) -> Tensor:
-            return self.attention(rows, lengths=lengths, mask=seen)
+            if cache is None:
+                return self.attention(rows, lengths=lengths, mask=seen)
+            return self.attention(rows, lengths=lengths, mask=seen, cache=cache.own)
 
         x = self.residual(x, attend_to_own_sequence, self.attention_norm, self.attention_dropout)
+        if self.cross is not None:
+            x = self.cross(x, lengths, context, None if cache is None else cache.context, self.residual)
         return self.residual(x, self.feed_forward, self.feed_forward_norm, self.feed_forward_dropout)
 
     @property
@@ -189,10 +300,23 @@ class Stack(nn.Module):
         distinct = self.distinct_layers()
         return [distinct[layer] for layer in self.depth_order]
 
-    def forward(self, x: Rows, lengths: Int[Tensor, " b"] | None, mask: Mask | None = None) -> Rows:
-        """`t m` through every depth; a token meets the tokens of its own sequence only."""
-        for layer in self.in_order():
-            x = layer(x, lengths, mask)
+    def forward(
+        self,
+        x: Rows,
+        lengths: Int[Tensor, " b"] | None,
+        mask: Mask | None = None,
+        *,
+        context: Context | None = None,
+        caches: Sequence[LayerCache] | None = None,
+    ) -> Rows:
+        """`t m` through every depth; a token meets the tokens of its own sequence only, and those of its source."""
+        if context is None and caches is None:
+            for layer in self.in_order():
+                x = layer(x, lengths, mask)
+        else:
+            each = [None] * len(self.depth_order) if caches is None else caches
+            for layer, cache in zip(self.in_order(), each, strict=True):
+                x = layer(x, lengths, mask, context=context, cache=cache)
         return self.final_norm(x)
 
     def first_rows(self, x: Rows, lengths: Int[Tensor, " b"]) -> Float[Tensor, "b m"]:

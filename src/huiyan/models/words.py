@@ -26,7 +26,7 @@ def keep_words(model: SequenceClassifier, kept: Sequence[int]) -> None:
     """
     words = model.encoder.embeddings.words
     config = model.config.encoder
-    pad_id = list(kept).index(config.pad_id)
+    pad_id = None if config.pad_id is None else list(kept).index(config.pad_id)
     table = nn.Embedding.from_pretrained(  # pyright: ignore[reportUnknownMemberType]
         words.weight.detach()[torch.tensor(kept)].clone(), freeze=not words.weight.requires_grad, padding_idx=pad_id
     )

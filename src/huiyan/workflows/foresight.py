@@ -19,7 +19,7 @@ from huiyan.core.devices import device_named, pick_device
 from huiyan.core.memory import total_memory_bytes
 from huiyan.core.weightless import weightless
 from huiyan.models.checkpoint import read_encoder_config
-from huiyan.models.config import EncoderConfig
+from huiyan.models.config import TransformerConfig
 from huiyan.models.config_file import CONFIG_FILE
 from huiyan.models.encoder import Encoder
 from huiyan.models.hub import fetch_from_hub, is_hub_name
@@ -162,7 +162,7 @@ def foresee(
     )
 
 
-def _encoder_config(model: str) -> EncoderConfig:
+def _encoder_config(model: str) -> TransformerConfig:
     """From config.json; of a model on the hub nothing else is fetched."""
     folder = Path(model).expanduser()
     if not model or not folder.is_dir():
@@ -186,7 +186,7 @@ def _matrix_weights(part: nn.Module) -> int:
 
 
 def _memory(
-    encoder: Encoder, config: EncoderConfig, attention: Plan, tokens: int, *, device: str, training: bool
+    encoder: Encoder, config: TransformerConfig, attention: Plan, tokens: int, *, device: str, training: bool
 ) -> Memory:
     weights = 4 * sum(parameter.numel() for parameter in encoder.parameters())
     rows, inner = tokens * config.width, tokens * config.feed_forward_width
@@ -222,7 +222,7 @@ def _memory(
     )
 
 
-def _saved_by_layer(config: EncoderConfig, tokens: int, *, half: bool, device: str) -> int:
+def _saved_by_layer(config: TransformerConfig, tokens: int, *, half: bool, device: str) -> int:
     """What autograd keeps of a layer: inputs of the matrices, of the norms and of the activation, and dropout's noise.
 
     In half precision every matrix keeps a copy of its input in it, queries, keys and values one each; sums and the
@@ -235,7 +235,7 @@ def _saved_by_layer(config: EncoderConfig, tokens: int, *, half: bool, device: s
     return tokens * (matrices + noise + 2 * m * 4 + h * 4)
 
 
-def _warnings(config: EncoderConfig, longest: int) -> tuple[str, ...]:
+def _warnings(config: TransformerConfig, longest: int) -> tuple[str, ...]:
     if longest <= config.max_length:
         return ()
     warning = (

@@ -222,14 +222,78 @@ def attend_with(cache: KeyValueCache | None = None, **options: Any) -> Callable[
 X = torch.zeros(1, 3, 8)
 
 
+def begun() -> KeyValueCache:
+    cache = KeyValueCache()
+    cache.append(*tokens(2, b=1, g=2))
+    return cache
+
+
+@pytest.mark.parametrize("position", [None, Rotary(4), Alibi(2)], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("mask", [Causal(), Window(2, 0), None], ids=repr)
+def test_packed_sequences_begin_a_cache_and_each_goes_on_by_itself(position: Any, mask: Any) -> None:
+    lengths = torch.tensor([4, 1, 6])
+    module = MultiHeadAttention(8, 2, position=position).eval()
+    texts = [torch.randn(int(n) + 5, 8) for n in lengths]
+    cache = KeyValueCache()
+    with torch.no_grad():
+        begin = torch.cat([text[:-5] for text in texts])
+        found = [module(begin, lengths=lengths, mask=mask, cache=cache).split(lengths.tolist())]
+        assert cache.starts is not None
+        assert cache.starts.tolist() == [2, 5, 0]
+        for first, last in ((-5, -3), (-3, -2)):
+            found.append(module(torch.stack([text[first:last] for text in texts]), mask=mask, cache=cache))
+        cache.select(torch.tensor([2, 1]))
+        two = module(torch.stack([texts[2][-2:-1], texts[1][-2:-1]]), mask=mask, cache=cache)
+        with pytest.raises(ConfigError, match="From 0 to 5 tokens"):
+            cache.roll_back(6)
+        cache.roll_back(1)
+        again = module(torch.stack([texts[2][-2:-1], texts[1][-2:-1]]), mask=mask, cache=cache)
+        for number, text in enumerate(texts):
+            joined = torch.cat([part[number] for part in found])
+            if mask is None:  # each token saw those before it and those that came with it
+                wanted = torch.cat([module(text[None, :end])[0, first:] for first, end in parts(len(text) - 5)])
+            else:
+                wanted = module(text[None, :-2], mask=mask)[0]
+            torch.testing.assert_close(joined, wanted, atol=1e-5, rtol=1e-5)
+        for row, number in enumerate((2, 1)):
+            wanted = module(texts[number][None, :-1], mask=mask)[0, -1]
+            torch.testing.assert_close(two[row, 0], wanted, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(again[row, 0], wanted, atol=1e-5, rtol=1e-5)
+
+
+def parts(held: int) -> list[tuple[int, int]]:
+    return [(0, held), (held, held + 2), (held + 2, held + 3)]
+
+
+def test_a_packed_context_is_held_and_looked_at_again() -> None:
+    lengths, own = torch.tensor([3, 1, 5]), torch.tensor([2, 1, 1])
+    module, cache = MultiHeadAttention(8, 2, context_width=6).eval(), KeyValueCache()
+    context, begin = torch.randn(9, 6), torch.randn(4, 8)
+    with torch.no_grad():
+        module(begin, context=context, lengths=own, context_lengths=lengths, cache=cache)
+        next_ones = torch.randn(3, 2, 8)
+        found = module.attend_held(next_ones, cache)
+        for row, each in enumerate(context.split(lengths.tolist())):
+            wanted = module(next_ones[row : row + 1], context=each[None])
+            torch.testing.assert_close(found[row : row + 1], wanted, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
         (
-            lambda: attend_with()(X[0], lengths=torch.tensor([3])),
+            lambda: attend_with(begun())(X[0], lengths=torch.tensor([3])),
             ConfigError,
-            "Got packed input, with lengths. Pad the",
+            "Got packed input, with lengths. Every sequence goes on",
         ),
+        (
+            lambda: attend_with(KeyValueCache(max_length=4))(X[0], lengths=torch.tensor([2, 1])),
+            ConfigError,
+            "sequences of one length. Got several",
+        ),
+        (lambda: MultiHeadAttention(8, 2).attend_held(X, None), ShapeError, "has to be given"),
+        (lambda: MultiHeadAttention(8, 2).attend_held(X, KeyValueCache()), ShapeError, "has to be given"),
+        (lambda: begun().append_packed(X[0, :, None], X[0, :, None], torch.tensor([3])), ConfigError, "reset() it"),
         (
             lambda: attend_with(KeyValueCache(max_length=4, n_sinks=1), position=Alibi(2))(X),
             ConfigError,

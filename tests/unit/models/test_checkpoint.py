@@ -15,7 +15,7 @@ from huiyan.attention.approximate.swap import ApproximateSelfAttention
 from huiyan.core.errors import ConfigError, SourceError, UnknownFamilyError, WeightsError
 from huiyan.core.packed import Packed
 from huiyan.models.checkpoint import build_classifier, load_classifier, read_class_names, save_classifier
-from huiyan.models.config import ClassifierConfig, EncoderConfig
+from huiyan.models.config import ClassifierConfig, TransformerConfig
 from huiyan.models.families.registry import FAMILIES
 from huiyan.models.fresh import fresh_classifier
 
@@ -26,7 +26,7 @@ CLASSES = ["好", "bad"]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A saved BERT classifier."""
-    encoder = EncoderConfig(
+    encoder = TransformerConfig(
         family="bert", vocab_size=20, width=8, embedding_width=8, n_layers=2, n_layer_groups=2, n_heads=2,
         feed_forward_width=16, n_positions=12, n_types=2,
     )  # fmt: skip

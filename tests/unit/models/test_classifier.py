@@ -6,10 +6,10 @@ import torch
 from huiyan.core.errors import ShapeError
 from huiyan.core.packed import Packed
 from huiyan.models.classifier import SequenceClassifier
-from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig, Pooling
+from huiyan.models.config import ClassifierConfig, HeadConfig, Pooling, TransformerConfig
 from huiyan.models.fresh import fresh_classifier
 
-ENCODER = EncoderConfig(
+ENCODER = TransformerConfig(
     family="bert", vocab_size=20, width=8, embedding_width=8, n_layers=3, n_layer_groups=3, n_heads=2,
     feed_forward_width=16, n_positions=12, n_types=2,
 )  # fmt: skip
@@ -17,7 +17,7 @@ TEXTS = [[2, 5, 6, 3], [2, 3], [2, 7, 8, 9, 9, 3]]
 
 
 def model(
-    head: HeadConfig | None = None, encoder: EncoderConfig = ENCODER, deviation: float = 0.5
+    head: HeadConfig | None = None, encoder: TransformerConfig = ENCODER, deviation: float = 0.5
 ) -> SequenceClassifier:
     config = ClassifierConfig(
         encoder=replace(encoder, initializer_range=deviation), head=head or HeadConfig(), n_classes=3

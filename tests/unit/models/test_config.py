@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from huiyan.core.errors import ConfigError
-from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig
+from huiyan.models.config import ClassifierConfig, HeadConfig, TransformerConfig
 
 TINY: dict[str, Any] = {
     "family": "bert",
@@ -21,7 +21,7 @@ TINY: dict[str, Any] = {
 
 
 def test_a_round_trip_through_plain_values() -> None:
-    config = ClassifierConfig(encoder=EncoderConfig(**TINY), head=HeadConfig(pooling="mean"), n_classes=3)
+    config = ClassifierConfig(encoder=TransformerConfig(**TINY), head=HeadConfig(pooling="mean"), n_classes=3)
     assert ClassifierConfig.from_dict(config.to_dict()) == config
     assert config.family == "bert"
 
@@ -45,7 +45,7 @@ def test_no_torch_to_read_one() -> None:
 )
 def test_order_of_depth(n_layers: int, groups: int, inner: int, order: tuple[int, ...]) -> None:
     shape = {"n_layers": n_layers, "n_layer_groups": groups, "layers_per_group": inner}
-    config = EncoderConfig(**{**TINY, **shape})
+    config = TransformerConfig(**{**TINY, **shape})
     assert config.depth_order == order
     assert config.n_distinct_layers == groups * inner == max(order) + 1
 
@@ -55,14 +55,14 @@ def test_order_of_depth_is_that_of_the_published_code() -> None:
     for n_layers in range(1, 49):
         for groups in range(1, n_layers + 1):
             published = tuple(int(i / (n_layers / groups)) for i in range(n_layers))
-            ours = EncoderConfig(**{**TINY, "n_layers": n_layers, "n_layer_groups": groups}).depth_order
+            ours = TransformerConfig(**{**TINY, "n_layers": n_layers, "n_layer_groups": groups}).depth_order
             if any(ours[i] != published[i] for i in range(n_layers)):
                 # Floating point rounds n / (n / g) down for some sizes, which no checkpoint has.
                 assert n_layers % groups, (n_layers, groups)
 
 
 def test_positions_taken_by_the_offset_are_not_for_tokens() -> None:
-    assert EncoderConfig(**TINY, position_offset=2).max_length == 8
+    assert TransformerConfig(**TINY, position_offset=2).max_length == 8
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_positions_taken_by_the_offset_are_not_for_tokens() -> None:
 )
 def test_encoders_that_cannot_be_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        EncoderConfig(**{**TINY, **change})
+        TransformerConfig(**{**TINY, **change})
 
 
 def test_heads_that_cannot_be_are_refused() -> None:
@@ -101,4 +101,4 @@ def test_heads_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigError, match="dropout_before_dense option"):
         HeadConfig(dropout_before_dense=2)
     with pytest.raises(ConfigError, match="n_classes option must be a whole number from 1 to 1,000,000. Got 0"):
-        ClassifierConfig(encoder=EncoderConfig(**TINY), head=HeadConfig(), n_classes=0)
+        ClassifierConfig(encoder=TransformerConfig(**TINY), head=HeadConfig(), n_classes=0)

@@ -8,11 +8,11 @@ import torch
 
 from huiyan.core.errors import ConfigError, WeightsError
 from huiyan.core.packed import Packed
-from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig, Pooling
+from huiyan.models.config import ClassifierConfig, HeadConfig, Pooling, TransformerConfig
 from huiyan.models.early_exit import ExitingClassifier, depth_weights, fresh_exits, load_exits, save_exits
 from huiyan.models.fresh import fresh_classifier
 
-ENCODER = EncoderConfig(
+ENCODER = TransformerConfig(
     family="bert", vocab_size=20, width=8, embedding_width=8, n_layers=5, n_layer_groups=5, n_heads=2,
     feed_forward_width=16, n_positions=12, n_types=2, initializer_range=0.5,
 )  # fmt: skip
@@ -23,7 +23,9 @@ TEXTS = [
 ]
 
 
-def model(encoder: EncoderConfig = ENCODER, head: HeadConfig | None = None, n_classes: int = 3) -> ExitingClassifier:
+def model(
+    encoder: TransformerConfig = ENCODER, head: HeadConfig | None = None, n_classes: int = 3
+) -> ExitingClassifier:
     config = ClassifierConfig(encoder=encoder, head=head or HeadConfig(dense=True), n_classes=n_classes)
     return ExitingClassifier(fresh_classifier(config, seed=0), fresh_exits(config, seed=1)).eval()
 
@@ -39,7 +41,7 @@ def always_disagreeing() -> ExitingClassifier:
 
 
 @pytest.mark.parametrize("encoder", [ENCODER, SHARED], ids=["own layers", "shared layers"])
-def test_the_last_head_is_the_classifier_and_each_exit_reads_its_own_layer(encoder: EncoderConfig) -> None:
+def test_the_last_head_is_the_classifier_and_each_exit_reads_its_own_layer(encoder: TransformerConfig) -> None:
     exiting, packed = model(encoder), Packed.from_lists(TEXTS)
     logits = exiting(packed)
     assert logits.shape == (5, len(TEXTS), 3) and exiting.n_layers == 5
@@ -76,7 +78,9 @@ def test_at_patience_one_everybody_leaves_at_the_first_exit() -> None:
 @pytest.mark.parametrize("encoder", [ENCODER, SHARED], ids=["own layers", "shared layers"])
 @pytest.mark.parametrize("patience", [2, 3])
 @pytest.mark.parametrize("pooling", ["first", "mean", "attention"])
-def test_who_leaves_changes_nothing_for_those_who_stay(encoder: EncoderConfig, patience: int, pooling: Pooling) -> None:
+def test_who_leaves_changes_nothing_for_those_who_stay(
+    encoder: TransformerConfig, patience: int, pooling: Pooling
+) -> None:
     exiting = model(encoder, HeadConfig(pooling=pooling, dense=True))
     logits, depths = exiting.leave_early(Packed.from_lists(TEXTS), patience=patience)
     assert len(set(depths.tolist())) > 1

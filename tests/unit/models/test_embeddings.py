@@ -5,10 +5,10 @@ import torch
 
 from huiyan.core.errors import ShapeError
 from huiyan.core.packed import Packed
-from huiyan.models.config import EncoderConfig
+from huiyan.models.config import TransformerConfig
 from huiyan.models.embeddings import Embeddings
 
-CONFIG = EncoderConfig(
+CONFIG = TransformerConfig(
     family="bert", vocab_size=20, width=8, embedding_width=8, n_layers=1, n_layer_groups=1, n_heads=2,
     feed_forward_width=16, n_positions=6, n_types=2, embedding_dropout=0.0,
 )  # fmt: skip

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig
+from huiyan.models.config import ClassifierConfig, HeadConfig, TransformerConfig
 from huiyan.models.fresh import draw_missing, fresh_classifier, without_weights
 
 CONFIG = ClassifierConfig(
-    encoder=EncoderConfig(
+    encoder=TransformerConfig(
         family="bert", vocab_size=500, width=32, embedding_width=32, n_layers=2, n_layer_groups=2, n_heads=2,
         feed_forward_width=64, n_positions=12, n_types=2, initializer_range=0.03,
     ),

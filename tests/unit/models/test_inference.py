@@ -11,20 +11,20 @@ from huiyan.attention.positions.t5 import T5Bias
 from huiyan.core.errors import ShapeError
 from huiyan.core.packed import Packed
 from huiyan.models.classifier import SequenceClassifier
-from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig, Pooling
+from huiyan.models.config import ClassifierConfig, HeadConfig, Pooling, TransformerConfig
 from huiyan.models.early_exit import ExitingClassifier, fresh_exits
 from huiyan.models.fresh import fresh_classifier
 from huiyan.models.inference import InferenceLayer, for_inference
 from huiyan.models.stack import pre_norm
 
-ENCODER = EncoderConfig(
+ENCODER = TransformerConfig(
     family="bert", vocab_size=20, width=16, embedding_width=16, n_layers=3, n_layer_groups=3, n_heads=2,
     feed_forward_width=32, n_positions=12, n_types=2, initializer_range=0.3,
 )  # fmt: skip
 TEXTS = [[2, 5, 6, 3], [2], [2, 7, 8, 9, 9, 3], [2, 3, 4, 5]]
 
 
-def classifier(encoder: EncoderConfig = ENCODER, pooling: Pooling = "first") -> SequenceClassifier:
+def classifier(encoder: TransformerConfig = ENCODER, pooling: Pooling = "first") -> SequenceClassifier:
     config = ClassifierConfig(encoder=encoder, head=HeadConfig(pooling=pooling, dense=True), n_classes=3)
     return fresh_classifier(config, seed=0).eval()
 

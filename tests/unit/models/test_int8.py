@@ -9,13 +9,13 @@ import torch
 from huiyan.core.errors import ConfigError, ShapeError, WeightsError
 from huiyan.core.packed import Packed
 from huiyan.models.classifier import SequenceClassifier
-from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig, Pooling
+from huiyan.models.config import ClassifierConfig, HeadConfig, Pooling, TransformerConfig
 from huiyan.models.fresh import fresh_classifier
 from huiyan.models.inference import InferenceLayer, for_inference
 from huiyan.models.int8 import Calibration, calibrate
 from huiyan.models.prepacked import Int8Linear
 
-ENCODER = EncoderConfig(
+ENCODER = TransformerConfig(
     family="bert", vocab_size=20, width=16, embedding_width=16, n_layers=3, n_layer_groups=3, n_heads=2,
     feed_forward_width=32, n_positions=12, n_types=2, initializer_range=0.3,
 )  # fmt: skip
@@ -23,7 +23,7 @@ TEXTS = [[2, 5, 6, 3], [2], [2, 7, 8, 9, 9, 3], [2, 3, 4, 5]]
 ALL = Packed.from_lists(TEXTS)
 
 
-def classifier(encoder: EncoderConfig = ENCODER, pooling: Pooling = "mean") -> SequenceClassifier:
+def classifier(encoder: TransformerConfig = ENCODER, pooling: Pooling = "mean") -> SequenceClassifier:
     config = ClassifierConfig(encoder=encoder, head=HeadConfig(pooling=pooling, dense=True), n_classes=3)
     return fresh_classifier(config, seed=0).eval()
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from huiyan.core.errors import ConfigError, ShapeError
 from huiyan.core.packed import Packed
-from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig
+from huiyan.models.config import ClassifierConfig, HeadConfig, TransformerConfig
 from huiyan.models.fresh import fresh_classifier
 from huiyan.models.low_rank import (
     InputMoments,
@@ -151,7 +151,7 @@ def encoder_config(**changes: object) -> ClassifierConfig:
         "family": "bert", "vocab_size": 20, "width": 8, "embedding_width": 8, "n_layers": 2, "n_layer_groups": 2,
         "n_heads": 2, "feed_forward_width": 16, "n_positions": 12, "n_types": 2,
     }  # fmt: skip
-    return ClassifierConfig(encoder=EncoderConfig(**(values | changes)), head=HeadConfig(), n_classes=2)
+    return ClassifierConfig(encoder=TransformerConfig(**(values | changes)), head=HeadConfig(), n_classes=2)
 
 
 def test_every_projection_of_every_layer_and_nothing_else() -> None:

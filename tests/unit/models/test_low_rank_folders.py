@@ -13,7 +13,7 @@ from huiyan.core.errors import SourceError
 from huiyan.core.packed import Packed
 from huiyan.models.checkpoint import build_classifier, load_classifier, save_classifier
 from huiyan.models.classifier import SequenceClassifier
-from huiyan.models.config import ClassifierConfig, EncoderConfig
+from huiyan.models.config import ClassifierConfig, TransformerConfig
 from huiyan.models.families.registry import FAMILIES
 from huiyan.models.fresh import fresh_classifier
 
@@ -24,7 +24,7 @@ CLASSES = ["a", "b"]
 
 def model_of(family: str, ranks: dict[str, int]) -> SequenceClassifier:
     groups = 1 if family == "albert" else 2
-    encoder = EncoderConfig(
+    encoder = TransformerConfig(
         family=family, vocab_size=20, width=8, embedding_width=8, n_layers=2, n_layer_groups=groups, n_heads=2,
         feed_forward_width=16, n_positions=12, n_types=2, project_embeddings=family == "albert", ranks=ranks,
     )  # fmt: skip

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from huiyan.core.packed import Packed
-from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig
+from huiyan.models.config import ClassifierConfig, HeadConfig, TransformerConfig
 from huiyan.models.fresh import fresh_classifier
 from huiyan.models.words import freeze_words, keep_words
 from huiyan.training.checkpoints import set_weights, weights_of
@@ -13,7 +13,7 @@ from huiyan.training.optimiser import build_optimiser
 
 @pytest.fixture
 def config() -> ClassifierConfig:
-    encoder = EncoderConfig(
+    encoder = TransformerConfig(
         family="bert", vocab_size=50, width=16, embedding_width=16, n_layers=2, n_layer_groups=2, n_heads=2,
         feed_forward_width=32, n_positions=16, n_types=2, pad_id=7,
     )  # fmt: skip

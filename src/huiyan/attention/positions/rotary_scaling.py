@@ -96,6 +96,42 @@ class NtkScaling(RotaryScaling):
 
 
 @dataclass(frozen=True)
+class Llama3Scaling(RotaryScaling):
+    """Pairs that turn ``fast`` times in the original length stay, those that turn ``slow`` times are slower by factor.
+
+    θᵢ becomes (1 − γᵢ) θᵢ / factor + γᵢ θᵢ, where γᵢ = (turnsᵢ − slow) / (fast − slow), from 0 to 1, and turnsᵢ =
+    original_length θᵢ / 2π.
+
+    Source: the published code of Llama 3.1 (Llama team 2024); as `transformers`.
+
+    Args:
+        factor: how many times longer, at least 1.
+        original_length: the longest sequence of the first training.
+        fast: turns.
+        slow: turns, below ``fast``.
+    """
+
+    factor: float
+    original_length: int
+    fast: float = 4.0
+    slow: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_factor(self.factor)
+        require(self.original_length > 0, "original_length", "at least 1", self.original_length)
+        require(0 < self.slow < self.fast, "slow", f"above 0 and below fast, {self.fast}", self.slow)
+
+    def frequencies(
+        self, base: float, width: int, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, " r"]:
+        """By turns."""
+        theta = rotary_frequencies(base, width, device=device, dtype=dtype)
+        turns = self.original_length * theta / (2 * math.pi)
+        kept = ((turns - self.slow) / (self.fast - self.slow)).clamp(0, 1)
+        return theta * kept + theta / self.factor * (1 - kept)
+
+
+@dataclass(frozen=True)
 class YarnScaling(RotaryScaling):
     """YaRN: fast pairs stay, slow pairs are interpolated, those between are mixed; and attention is sharpened.
 

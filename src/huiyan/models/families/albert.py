@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from huiyan.models.config import EncoderConfig, HeadConfig
+from huiyan.models.config import HeadConfig, TransformerConfig
 from huiyan.models.families import bert
 from huiyan.models.families.family import (
     CheckpointConfig,
@@ -34,10 +34,10 @@ _LAYER = {
 }
 
 
-def _read_encoder(values: CheckpointConfig) -> EncoderConfig:
+def _read_encoder(values: CheckpointConfig) -> TransformerConfig:
     refuse_unless(values, position_embedding_type="absolute")
     found = read_keys(values, _KEYS)
-    return EncoderConfig(
+    return TransformerConfig(
         family="albert",
         project_embeddings=True,  # even where the widths agree
         attention_output_dropout=found["embedding_dropout"],
@@ -51,11 +51,11 @@ def _read_head(values: CheckpointConfig) -> HeadConfig:
     return HeadConfig(dense=True, activation="tanh", dropout=values.get("classifier_dropout_prob", 0.1))
 
 
-def _write(encoder: EncoderConfig, head: HeadConfig) -> dict[str, Any]:
+def _write(encoder: TransformerConfig, head: HeadConfig) -> dict[str, Any]:
     return {**encoder.carried, **write_keys(encoder, _KEYS), "classifier_dropout_prob": head.dropout}
 
 
-def _modules(encoder: EncoderConfig) -> dict[str, str]:
+def _modules(encoder: TransformerConfig) -> dict[str, str]:
     def place(layer: int) -> str:
         group, inner = divmod(layer, encoder.layers_per_group)
         return f"encoder.albert_layer_groups.{group}.albert_layers.{inner}"

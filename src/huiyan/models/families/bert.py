@@ -5,7 +5,7 @@ RoBERTa, XLM-RoBERTa and ELECTRA call most things as BERT does, and take their n
 
 from typing import Any
 
-from huiyan.models.config import EncoderConfig, HeadConfig
+from huiyan.models.config import HeadConfig, TransformerConfig
 from huiyan.models.families.family import (
     OWN_PREFIX,
     CheckpointConfig,
@@ -51,7 +51,7 @@ LAYER = {
 
 
 def encoder_values(values: CheckpointConfig, keys: KeyTable = KEYS) -> dict[str, Any]:
-    """The arguments of ``EncoderConfig`` from a config.json with BERT's keys.
+    """The arguments of ``TransformerConfig`` from a config.json with BERT's keys.
 
     Raises:
         SourceError: a key is missing, or the checkpoint is a variant that computes something else.
@@ -75,18 +75,18 @@ def head_dropout(values: CheckpointConfig) -> float:
     return values.get("hidden_dropout_prob", 0.1) if own is None else own
 
 
-def write(encoder: EncoderConfig, head: HeadConfig) -> dict[str, Any]:
+def write(encoder: TransformerConfig, head: HeadConfig) -> dict[str, Any]:
     """A config.json with BERT's keys."""
     return {**encoder.carried, **write_keys(encoder, KEYS), "classifier_dropout": head.dropout}
 
 
-def modules(encoder: EncoderConfig) -> dict[str, str]:
+def modules(encoder: TransformerConfig) -> dict[str, str]:
     """BERT's names of an encoder's modules."""
     return EMBEDDINGS | layer_modules(encoder.n_layers, LAYER, "encoder.layer.{}".format)
 
 
-def _read_encoder(values: CheckpointConfig) -> EncoderConfig:
-    return EncoderConfig(**encoder_values(values))
+def _read_encoder(values: CheckpointConfig) -> TransformerConfig:
+    return TransformerConfig(**encoder_values(values))
 
 
 def _read_head(values: CheckpointConfig) -> HeadConfig:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from huiyan.core.errors import SourceError
-from huiyan.models.config import EncoderConfig, HeadConfig, RelativeConfig
+from huiyan.models.config import HeadConfig, RelativeConfig, TransformerConfig
 from huiyan.models.families import bert
 from huiyan.models.families.family import (
     OWN_PREFIX,
@@ -31,7 +31,7 @@ _LAYER = bert.LAYER | {
 }
 
 
-def _read_encoder(values: CheckpointConfig) -> EncoderConfig:
+def _read_encoder(values: CheckpointConfig) -> TransformerConfig:
     # Plain attention under this name, and the convolution of the largest models, are read by nobody here yet.
     refuse_unless(values, relative_attention=True, conv_kernel_size=0)
     found = read_keys(values, _KEYS)
@@ -42,11 +42,11 @@ def _read_encoder(values: CheckpointConfig) -> EncoderConfig:
         raise SourceError(f"This checkpoint's config.json says pos_att_type = {kinds!r}, and c2p and p2c are known.")
     farthest = values.get("max_relative_positions", -1)
     buckets = values.get("position_buckets", -1)
-    return EncoderConfig(
+    return TransformerConfig(
         family=values["model_type"].removeprefix(OWN_PREFIX),
         embedding_width=found["width"],
         n_layer_groups=found["n_layers"],
-        learned_positions=values.get("position_biased_input", True),
+        positions="learned" if values.get("position_biased_input", True) else "none",
         attention_output_dropout=found["embedding_dropout"],
         feed_forward_dropout=found["embedding_dropout"],
         carried=carry(values, *_CARRIED),
@@ -72,7 +72,7 @@ def _read_head(values: CheckpointConfig) -> HeadConfig:
     )
 
 
-def _write(encoder: EncoderConfig, head: HeadConfig) -> dict[str, Any]:
+def _write(encoder: TransformerConfig, head: HeadConfig) -> dict[str, Any]:
     relative = encoder.relative or RelativeConfig(max_relative_positions=encoder.n_positions)
     kinds = {"p2c": relative.position_to_content, "c2p": relative.content_to_position}
     return {
@@ -80,7 +80,7 @@ def _write(encoder: EncoderConfig, head: HeadConfig) -> dict[str, Any]:
         **encoder.carried,
         **write_keys(encoder, _KEYS),
         "relative_attention": True,
-        "position_biased_input": encoder.learned_positions,
+        "position_biased_input": encoder.positions == "learned",
         "position_buckets": -1 if relative.position_buckets is None else relative.position_buckets,
         "norm_rel_ebd": "layer_norm" if relative.norm else "none",
         "share_att_key": relative.shared_projections,
@@ -91,7 +91,7 @@ def _write(encoder: EncoderConfig, head: HeadConfig) -> dict[str, Any]:
     }
 
 
-def _modules(encoder: EncoderConfig) -> dict[str, str]:
+def _modules(encoder: TransformerConfig) -> dict[str, str]:
     relative = {"relative": "encoder.rel_embeddings", "relative.norm": "encoder.LayerNorm"}
     own = {ours: f"attention.self.{theirs}" for ours, theirs in _POSITION_LAYER.items()}
     return bert.EMBEDDINGS | relative | layer_modules(encoder.n_layers, _LAYER | own, "encoder.layer.{}".format)

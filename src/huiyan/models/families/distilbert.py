@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from huiyan.models.config import EncoderConfig, HeadConfig
+from huiyan.models.config import HeadConfig, TransformerConfig
 from huiyan.models.families import bert
 from huiyan.models.families.family import (
     CheckpointConfig,
@@ -38,11 +38,11 @@ _LAYER = {
 }
 
 
-def _read_encoder(values: CheckpointConfig) -> EncoderConfig:
+def _read_encoder(values: CheckpointConfig) -> TransformerConfig:
     found = read_keys(values, _KEYS)
     # Sinusoidal positions are how the table was begun, not how it is used: its rows are in the checkpoint.
     carried = carry(values, "attention_dropout", "qa_dropout", "sinusoidal_pos_embds")
-    return EncoderConfig(
+    return TransformerConfig(
         family="distilbert",
         embedding_width=found["width"],
         n_layer_groups=found["n_layers"],
@@ -58,11 +58,11 @@ def _read_head(values: CheckpointConfig) -> HeadConfig:
     return HeadConfig(dense=True, activation="relu", dropout=values.get("seq_classif_dropout", 0.2))
 
 
-def _write(encoder: EncoderConfig, head: HeadConfig) -> dict[str, Any]:
+def _write(encoder: TransformerConfig, head: HeadConfig) -> dict[str, Any]:
     return {**encoder.carried, **write_keys(encoder, _KEYS), "seq_classif_dropout": head.dropout}
 
 
-def _modules(encoder: EncoderConfig) -> dict[str, str]:
+def _modules(encoder: TransformerConfig) -> dict[str, str]:
     embeddings = {ours: theirs for ours, theirs in bert.EMBEDDINGS.items() if ours != "embeddings.types"}
     return embeddings | layer_modules(encoder.n_layers, _LAYER, "transformer.layer.{}".format)
 

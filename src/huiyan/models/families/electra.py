@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from huiyan.models.config import EncoderConfig, HeadConfig
+from huiyan.models.config import HeadConfig, TransformerConfig
 from huiyan.models.families import bert
 from huiyan.models.families.family import CheckpointConfig, Family, KeyTable, carry
 
@@ -10,10 +10,10 @@ _KEYS: KeyTable = (*bert.KEYS, ("embedding_width", "embedding_size", None))
 _SUMMARY = ("summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout")  # of multiple choice
 
 
-def _read_encoder(values: CheckpointConfig) -> EncoderConfig:
+def _read_encoder(values: CheckpointConfig) -> TransformerConfig:
     found = bert.encoder_values(values, _KEYS)
     found["carried"] |= carry(values, *_SUMMARY)
-    return EncoderConfig(project_embeddings=found["embedding_width"] != found["width"], **found)
+    return TransformerConfig(project_embeddings=found["embedding_width"] != found["width"], **found)
 
 
 def _read_head(values: CheckpointConfig) -> HeadConfig:
@@ -21,11 +21,11 @@ def _read_head(values: CheckpointConfig) -> HeadConfig:
     return HeadConfig(dense=True, activation="gelu", dropout=dropout, dropout_before_dense=dropout)
 
 
-def _write(encoder: EncoderConfig, head: HeadConfig) -> dict[str, Any]:
+def _write(encoder: TransformerConfig, head: HeadConfig) -> dict[str, Any]:
     return {**bert.write(encoder, head), "embedding_size": encoder.embedding_width}
 
 
-def _modules(encoder: EncoderConfig) -> dict[str, str]:
+def _modules(encoder: TransformerConfig) -> dict[str, str]:
     return bert.modules(encoder) | {"embeddings.projection": "embeddings_project"}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from huiyan.core.errors import SourceError
-from huiyan.models.config import EncoderConfig, HeadConfig
+from huiyan.models.config import HeadConfig, TransformerConfig
 
 CheckpointConfig = Mapping[str, Any]  # a config.json, as read
 OWN_PREFIX = "huiyan-"  # before the family in model_type, where `transformers` has no such architecture
@@ -31,10 +31,10 @@ class Family:
     name: str
     architecture: str
     prefix: str
-    read_encoder: Callable[[CheckpointConfig], EncoderConfig]
+    read_encoder: Callable[[CheckpointConfig], TransformerConfig]
     read_head: Callable[[CheckpointConfig], HeadConfig]
-    write: Callable[[EncoderConfig, HeadConfig], dict[str, Any]]
-    modules: Callable[[EncoderConfig], dict[str, str]]
+    write: Callable[[TransformerConfig, HeadConfig], dict[str, Any]]
+    modules: Callable[[TransformerConfig], dict[str, str]]
     head_modules: Mapping[str, str]
     other_heads: tuple[str, ...] = ()
 
@@ -57,7 +57,7 @@ def read_keys(values: CheckpointConfig, table: KeyTable) -> dict[str, Any]:
     return found
 
 
-def write_keys(encoder: EncoderConfig, table: KeyTable) -> dict[str, Any]:
+def write_keys(encoder: TransformerConfig, table: KeyTable) -> dict[str, Any]:
     """The values of an encoder under the family's names."""
     return {theirs: getattr(encoder, ours) for ours, theirs, _ in table}
 

@@ -6,7 +6,7 @@ Source: Warner et al. 2024.
 from typing import Any
 
 from huiyan.core.errors import SourceError
-from huiyan.models.config import EncoderConfig, HeadConfig, LayerConfig
+from huiyan.models.config import HeadConfig, LayerConfig, TransformerConfig
 from huiyan.models.families.family import (
     OWN_PREFIX,
     CheckpointConfig,
@@ -53,7 +53,7 @@ _LAYER = {
 }
 
 
-def _read_encoder(values: CheckpointConfig) -> EncoderConfig:
+def _read_encoder(values: CheckpointConfig) -> TransformerConfig:
     refuse_unless(values, mlp_dropout=0.0)
     found = read_keys(values, _KEYS)
     every = values.get("global_attn_every_n_layers", 3)
@@ -75,11 +75,11 @@ def _read_encoder(values: CheckpointConfig) -> EncoderConfig:
         )
         for layer, kind in enumerate(kinds)
     )
-    return EncoderConfig(
+    return TransformerConfig(
         family=values["model_type"].removeprefix(OWN_PREFIX),
         embedding_width=found["width"],
         n_layer_groups=found["n_layers"],
-        learned_positions=False,
+        positions="none",
         feed_forward_dropout=0.0,
         carried=carry(values, *_CARRIED),
         layers=layers,
@@ -111,7 +111,7 @@ def _read_head(values: CheckpointConfig) -> HeadConfig:
     )
 
 
-def _write(encoder: EncoderConfig, head: HeadConfig) -> dict[str, Any]:
+def _write(encoder: TransformerConfig, head: HeadConfig) -> dict[str, Any]:
     near = next((layer for layer in encoder.layers if layer.window is not None), None)
     far = next((layer for layer in encoder.layers if layer.window is None), None)
     kinds = {"sliding_attention": near, "full_attention": far}
@@ -136,7 +136,7 @@ def _write(encoder: EncoderConfig, head: HeadConfig) -> dict[str, Any]:
     }
 
 
-def _modules(encoder: EncoderConfig) -> dict[str, str]:
+def _modules(encoder: TransformerConfig) -> dict[str, str]:
     return (
         _EMBEDDINGS | {"stack.final_norm": "final_norm"} | layer_modules(encoder.n_layers, _LAYER, "layers.{}".format)
     )

@@ -4,13 +4,52 @@ from collections.abc import Mapping
 from typing import Any
 
 from huiyan.core.errors import UnknownFamilyError, closest
-from huiyan.models.families import albert, bert, deberta_v2, distilbert, electra, modernbert, roberta, xlm_roberta
+from huiyan.models.families import (
+    albert,
+    bart,
+    bert,
+    deberta_v2,
+    distilbert,
+    electra,
+    gpt2,
+    llama,
+    marian,
+    modernbert,
+    mt5,
+    qwen2,
+    qwen3,
+    roberta,
+    t5,
+    xlm_roberta,
+)
 from huiyan.models.families.family import OWN_PREFIX, Family
+from huiyan.models.families.language import LanguageFamily
 
 FAMILIES: dict[str, Family] = {
     module.FAMILY.name: module.FAMILY
     for module in (bert, roberta, xlm_roberta, distilbert, electra, albert, modernbert, deberta_v2)
 }
+LANGUAGE_FAMILIES: dict[str, LanguageFamily] = {
+    module.FAMILY.name: module.FAMILY for module in (gpt2, llama, qwen2, qwen3, bart, marian, t5, mt5)
+}
+
+
+def language_family_of(values: Mapping[str, Any]) -> LanguageFamily:
+    """The family of language models that a config.json is of.
+
+    Raises:
+        UnknownFamilyError: it has no ``model_type``, or one that is none of these.
+    """
+    name = values.get("model_type")
+    if name not in LANGUAGE_FAMILIES:
+        raise UnknownFamilyError(
+            f"Huiyan reads no language models of the family {name!r}. It reads those of: "
+            f"{', '.join(sorted(LANGUAGE_FAMILIES))}.",
+            hint="An encoder is loaded by build_classifier."
+            if name in FAMILIES
+            else closest(str(name), LANGUAGE_FAMILIES),
+        )
+    return LANGUAGE_FAMILIES[name]
 
 
 def family_named(name: str) -> Family:
@@ -19,6 +58,12 @@ def family_named(name: str) -> Family:
     Raises:
         UnknownFamilyError: we do not read it; the message names those we do.
     """
+    if name in LANGUAGE_FAMILIES:
+        raise UnknownFamilyError(
+            f"{name} is a family of language models, which write texts. This needs an encoder of one of: "
+            f"{', '.join(sorted(FAMILIES))}.",
+            hint="Choose another model, or write with it: load_language_model.",
+        )
     if name not in FAMILIES:
         raise UnknownFamilyError(
             f"Huiyan does not read checkpoints of the family {name!r}. It reads: {', '.join(sorted(FAMILIES))}.",

@@ -2,20 +2,20 @@
 
 from dataclasses import replace
 
-from huiyan.models.config import EncoderConfig, HeadConfig
+from huiyan.models.config import HeadConfig, TransformerConfig
 from huiyan.models.families import bert
 from huiyan.models.families.family import CheckpointConfig, Family, KeyTable
 
 _KEYS: KeyTable = tuple((ours, theirs, 1 if ours == "pad_id" else default) for ours, theirs, default in bert.KEYS)
 
 
-def read_encoder(values: CheckpointConfig) -> EncoderConfig:
+def read_encoder(values: CheckpointConfig) -> TransformerConfig:
     """BERT's keys, and the first token at the position pad_id + 1.
 
     Source: fairseq's ``make_positions``, which counts from there so that padding has a position of its own.
     """
-    encoder = EncoderConfig(**bert.encoder_values(values, _KEYS))
-    return replace(encoder, position_offset=encoder.pad_id + 1)
+    encoder = TransformerConfig(**bert.encoder_values(values, _KEYS))
+    return replace(encoder, position_offset=(encoder.pad_id or 0) + 1)
 
 
 def read_head(values: CheckpointConfig) -> HeadConfig:

@@ -17,7 +17,7 @@ from huiyan.attention.multihead import MultiHeadAttention
 from huiyan.attention.positions.rotary import Rotary
 from huiyan.core.errors import ConfigError, ShapeError
 from huiyan.core.packed import Packed
-from huiyan.models.config import EncoderConfig
+from huiyan.models.config import TransformerConfig
 from huiyan.models.encoder import Encoder
 
 
@@ -58,7 +58,7 @@ CORES = {
 
 def encoder() -> Encoder:
     torch.manual_seed(0)
-    config = EncoderConfig(
+    config = TransformerConfig(
         family="bert",
         vocab_size=20,
         width=16,

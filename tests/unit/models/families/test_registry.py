@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from huiyan.core.errors import ConfigError, SourceError, UnknownFamilyError
-from huiyan.models.config import ClassifierConfig, EncoderConfig, HeadConfig, LayerConfig, RelativeConfig
+from huiyan.models.config import ClassifierConfig, HeadConfig, LayerConfig, RelativeConfig, TransformerConfig
 from huiyan.models.families.registry import FAMILIES, family_named, family_of
 from huiyan.models.fresh import without_weights
 from huiyan.models.naming import family_names
@@ -24,21 +24,21 @@ OWN: dict[str, dict[str, Any]] = {
     "albert": {"feed_forward_dropout": 0.0},
     "modernbert": {
         "norm_epsilon": 1e-5,
-        "learned_positions": False,
+        "positions": "none",
         "n_types": 0,
         "feed_forward_dropout": 0.0,
         "layers": (_NEAR, replace(_NEAR, attention_norm=True, rotary_base=9000.0, window=None)),
     },
     "deberta-v2": {
-        "learned_positions": False,
+        "positions": "none",
         "relative": RelativeConfig(max_relative_positions=20, position_buckets=6, norm=True, position_to_content=False),
     },
 }
 
 
-def encoder(name: str) -> EncoderConfig:
+def encoder(name: str) -> TransformerConfig:
     usual: dict[str, Any] = {"n_types": 2, "attention_output_dropout": 0.1, "feed_forward_dropout": 0.1}
-    return EncoderConfig(
+    return TransformerConfig(
         family=name,
         vocab_size=50,
         width=8,
