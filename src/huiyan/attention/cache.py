@@ -240,8 +240,15 @@ class KeyValueCache:
             )
         with torch.inference_mode(mode=False), torch.no_grad():
             chosen = indices.to(self._buffers.keys.device)
-            self._buffers = KeysValues(*(x.index_select(0, chosen) for x in self._buffers))
-            self.starts, self._hidden = None if self.starts is None else self.starts[chosen], None
+            empty = 0  # rows in front that no sequence has any more
+            if self.starts is not None:
+                starts = self.starts[chosen]
+                empty = int(starts.min()) if len(starts) else 0
+                self.starts = starts - empty if bool((starts > empty).any()) else None
+                self.next_position -= empty
+                self._hidden = None
+            kept = (x.narrow(2, empty, x.shape[2] - empty) for x in self._buffers)
+            self._buffers = KeysValues(*(x.index_select(0, chosen) for x in kept))
 
     def _lowest_seen(self, n_new: int) -> int:
         """The lowest position that `n_new` tokens about to be appended may see, sinks aside."""

@@ -1,5 +1,6 @@
 """Attention as a picture: in a terminal, as PNG, in a notebook."""
 
+import warnings
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -99,7 +100,8 @@ def save_png(looked: Looked, path: Path, layer: int, head: int) -> list[str]:
     n_layers, n_heads = len(looked.layers), max(map(len, looked.layers))
     size = min(14.0, max(5.0, 0.24 * len(looked.words) + 1.5))
     small = _THUMBNAIL * n_heads + 0.8
-    with mpl.rc_context({"font.family": families}):
+    with mpl.rc_context({"font.family": families}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # said in ``remarks``, once
         figure = Figure((size + small, max(size, _THUMBNAIL * n_layers + 1.2)), layout="constrained")
         parts: Any = figure.subfigures(1, 2, width_ratios=[small, size])
         left, right = parts

@@ -74,7 +74,7 @@ def test_png_with_chinese(looked: Looked, tmp_path: Path, monkeypatch: pytest.Mo
     save_png(looked, path, 0, 0)
     assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
     monkeypatch.setattr(attention_picture, "_CJK", ("No such font",))
-    (remark,) = attention_picture._fonts_for("很好")[1]
+    (remark,) = save_png(looked, path, 0, 0)
     assert "fonts-noto-cjk" in remark and attention_picture._fonts_for("good")[1] == []
 
 

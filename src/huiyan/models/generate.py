@@ -1,0 +1,242 @@
+"""Texts from a language model: the likeliest token, a drawn one, or the likeliest text that a beam search finds.
+
+Prompts of different lengths are one batch without padding, and a text that has ended leaves it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from huiyan.core.config import require
+from huiyan.core.errors import ConfigError, ShapeError
+from huiyan.core.packed import Packed
+from huiyan.models.decoder import DecoderCache
+from huiyan.models.generation_config import GenerationConfig
+from huiyan.models.language_model import LanguageModel
+from huiyan.models.scores import Rules, draw_token, drawn_from
+
+Allowed = Callable[[int, list[int]], Sequence[int] | None]
+End = Literal["end", "stop", "length"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A text that a model has written.
+
+    Args:
+        tokens: what follows on the prompt, the token that ended it included.
+        log_probabilities: of each token, given those before it, under the model as it is (no rules, no temperature).
+        ended: by "end" token, by a "stop" sequence, or by its "length".
+        score: of a beam search, by which texts are ordered.
+    """
+
+    tokens: list[int]
+    log_probabilities: list[float]
+    ended: End
+    score: float | None = None
+
+    @property
+    def log_probability(self) -> float:
+        """Of the whole text."""
+        return sum(self.log_probabilities)
+
+
+class Token(NamedTuple):
+    """A token as it is written.
+
+    Args:
+        text: the number of its prompt.
+        token: its id.
+        log_probability: given those before it.
+        ended: why the text ends with it; None where it goes on.
+    """
+
+    text: int
+    token: int
+    log_probability: float
+    ended: End | None
+
+
+def generate_tokens(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig | None = None,
+    *,
+    begin: Sequence[Sequence[int]] | None = None,
+    allowed: Allowed | None = None,
+) -> list[list[Written]]:
+    """What the model writes after each prompt.
+
+    Args:
+        model: in evaluation mode.
+        prompts: token ids; of a model with an encoder, the sources.
+        config: how it is written; None is the likeliest tokens.
+        begin: with an encoder, how each text begins; None is with the token that its checkpoint names.
+        allowed: given the number of a prompt and the tokens written so far, those that may follow; None is all.
+    Returns:
+        For each prompt ``config.n_best`` texts, the best first.
+    Raises:
+        ShapeError: a prompt is empty, too long, or has ids that are no tokens of the model.
+        ConfigError: the model is in training mode, or nothing is allowed.
+    """
+    config = config or GenerationConfig()
+    if config.n_beams > 1:
+        from huiyan.models.beams import search_beams
+
+        return search_beams(model, prompts, config, begin=begin, allowed=allowed)
+    written = [Written([], [], "length") for _ in prompts]
+    for text, token, log_probability, ended in stream_tokens(model, prompts, config, begin=begin, allowed=allowed):
+        one = written[text]
+        one.tokens.append(token)
+        one.log_probabilities.append(log_probability)
+        if ended is not None:
+            written[text] = Written(one.tokens, one.log_probabilities, ended)
+    return [[one] for one in written]
+
+
+def stream_tokens(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig | None = None,
+    *,
+    begin: Sequence[Sequence[int]] | None = None,
+    allowed: Allowed | None = None,
+) -> Iterator[Token]:
+    """The same, token by token, as they are written: for each step one of every text that goes on.
+
+    Raises:
+        ConfigError: a beam search is asked for, which knows its texts only when it has ended.
+    """
+    config = config or GenerationConfig()
+    require(config.n_beams == 1, "n_beams", "1 where tokens are streamed", config.n_beams)
+    start = begun(model, prompts, begin)
+    return _written_by_turns(model, start, config, allowed)
+
+
+@dataclass
+class Start:
+    """A batch as it begins.
+
+    Args:
+        texts: what the decoder begins with.
+        sources: for the encoder, where there is one.
+        room: tokens that each text may grow by.
+    """
+
+    texts: list[list[int]]
+    sources: list[list[int]] | None
+    room: list[int]
+
+    def ask(self, model: LanguageModel, cache: DecoderCache) -> Float[Tensor, "b v"]:
+        """The first logits."""
+        device = model.decoder.embeddings.words.weight.device
+        source = None if self.sources is None else Packed.from_lists(self.sources, device)
+        with torch.inference_mode():
+            return model(Packed.from_lists(self.texts, device), source=source, cache=cache, only_last=True).float()
+
+
+def ask_next(model: LanguageModel, tokens: Sequence[int], cache: DecoderCache) -> Float[Tensor, "b v"]:
+    """The logits after one more token of each text."""
+    device = model.decoder.embeddings.words.weight.device
+    step = Packed(torch.tensor(tokens).to(device, non_blocking=True), torch.ones(len(tokens), dtype=torch.int64))
+    with torch.inference_mode():
+        return model(step, cache=cache, only_last=True).float()
+
+
+def begun(model: LanguageModel, prompts: Sequence[Sequence[int]], begin: Sequence[Sequence[int]] | None) -> Start:
+    """What the decoder and the encoder begin with.
+
+    Raises:
+        ShapeError: a prompt is empty, too long, or has ids that are no tokens of the model.
+        ConfigError: the model is in training mode.
+    """
+    if model.training:
+        raise ConfigError("A model writes in evaluation mode. Got one in training mode.", hint="Call model.eval().")
+    config, given = model.config, [list(map(int, prompt)) for prompt in prompts]
+    _check_ids(given, (config.encoder or config.decoder).vocab_size)
+    if config.encoder is None:
+        if begin is not None:
+            raise ShapeError("A model without an encoder goes on with its prompts. Got begin= beside them.")
+        texts, sources = given, None
+    else:
+        first = [config.start_id or 0]
+        texts = [list(map(int, one)) for one in begin] if begin is not None else [first] * len(given)
+        _check_ids(texts, config.decoder.vocab_size)
+        sources = given
+        if len(texts) != len(sources):
+            raise ShapeError(f"Every source has one beginning. Got {len(sources)} and {len(texts)}.")
+    longest = model.decoder.embeddings.max_length
+    room = [longest - len(text) for text in texts]
+    if room and min(room) < 1:
+        raise ShapeError(
+            f"A prompt of {longest - min(room)} tokens leaves no room in the {longest} positions of this model.",
+            hint=f"Cut the prompts to fewer than {longest} tokens.",
+        )
+    return Start([list(text) for text in texts], sources, room)
+
+
+def why_ended(tokens: list[int], config: GenerationConfig, room: int) -> End | None:
+    """Whether a text ends with its last token, and why.
+
+    Args:
+        tokens: written so far.
+        config: end tokens, stop sequences, and how many are written at most.
+        room: how many there is room for.
+    """
+    if tokens[-1] in config.end_ids:
+        return "end"
+    if any(tuple(tokens[-len(stop) :]) == stop for stop in config.stop_sequences):
+        return "stop"
+    return "length" if len(tokens) >= min(config.max_tokens, room) else None
+
+
+def _written_by_turns(
+    model: LanguageModel, start: Start, config: GenerationConfig, allowed: Allowed | None
+) -> Iterator[Token]:
+    if not start.texts:
+        return
+    cache, texts = model.fresh_cache(), list(range(len(start.texts)))
+    written: list[list[int]] = [[] for _ in texts]
+    rules = Rules(config, start.texts, [min(room, config.max_tokens) for room in start.room])
+    generators = [torch.Generator().manual_seed(config.seed * 1_000_003 + text) for text in texts]
+    logits = start.ask(model, cache)
+    while True:
+        allowances = [None if allowed is None else allowed(text, written[text]) for text in texts]
+        scores = rules.applied(logits, [written[text] for text in texts], allowances)
+        if config.sample:
+            drawn = drawn_from(scores, config)
+            tokens = torch.stack([draw_token(row, generators[text]) for row, text in zip(drawn, texts, strict=True)])
+        else:
+            tokens = scores.argmax(dim=-1)
+        chosen = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(dim=-1)
+        going: list[int] = []
+        step = tokens.tolist()
+        for row, (text, token, log_probability) in enumerate(zip(texts, step, chosen.tolist(), strict=True)):
+            written[text].append(token)
+            ended = why_ended(written[text], config, start.room[text])
+            if ended is None:
+                going.append(row)
+            yield Token(text, token, log_probability, ended)
+        if not going:
+            return
+        rules.taken(step)
+        if len(going) < len(texts):
+            rows = torch.tensor(going)
+            cache.select(rows)
+            rules.select(going)
+            texts, step = [texts[row] for row in going], [step[row] for row in going]
+        logits = ask_next(model, step, cache)
+
+
+def _check_ids(texts: Sequence[Sequence[int]], size: int) -> None:
+    for number, text in enumerate(texts):
+        if not text:
+            raise ShapeError(f"A text goes on from at least one token. Number {number} has none.")
+        if min(text) < 0 or max(text) >= size:
+            raise ShapeError(
+                f"Tokens are numbers from 0 to {size - 1}. Number {number} has {min(text)} to {max(text)}."
+            )
