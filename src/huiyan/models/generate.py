@@ -46,14 +46,7 @@ class Written:
 
 
 class Token(NamedTuple):
-    """A token as it is written.
-
-    Args:
-        text: the number of its prompt.
-        token: its id.
-        log_probability: given those before it.
-        ended: why the text ends with it; None where it goes on.
-    """
+    """A token as it is written: for which prompt, by its number; and why the text ends with it, or None."""
 
     text: int
     token: int

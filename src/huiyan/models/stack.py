@@ -22,24 +22,14 @@ Rows = Float[Tensor, "t m"]
 
 
 class Context(NamedTuple):
-    """What a decoder looks at: the last hidden states of its encoder.
-
-    Args:
-        rows: `s m`, or `b k m`.
-        lengths: of the packed sequences, `b`, on the CPU; None for `b k m`.
-    """
+    """What a decoder looks at: the last hidden states of its encoder, `s m` with lengths `b`, or `b k m` without."""
 
     rows: Tensor
     lengths: Int[Tensor, " b"] | None = None
 
 
 class LayerCache(NamedTuple):
-    """Keys and values that a decoder's layer has seen.
-
-    Args:
-        own: of its own tokens.
-        context: of the encoder's, where there is one.
-    """
+    """Keys and values that a decoder's layer has seen: of its own tokens, and of the encoder's where there is one."""
 
     own: KeyValueCache
     context: KeyValueCache
