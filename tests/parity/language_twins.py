@@ -49,6 +49,7 @@ T5 = {
 TINY: dict[str, dict[str, Any]] = {
     "gpt2": GPT2,
     "llama": LLAMA,
+    "mistral": {**LLAMA, "sliding_window": 5},
     "qwen2": LLAMA,
     "qwen3": {**LLAMA, "head_dim": 8},
     "bart": BART,
@@ -88,6 +89,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
         },
     ),
+    "mistral without windows": ("mistral", {"sliding_window": None}),
     "bart, scaled": ("bart", {"scale_embedding": True, "activation_function": "relu"}),
     "marian with two vocabularies": ("marian", {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 60}),
     "marian with swish": ("marian", {"activation_function": "swish"}),

@@ -68,7 +68,7 @@ def save_language_model(model: LanguageModel, folder: Path) -> None:
     """Write config.json and model.safetensors, in the names of the model's family.
 
     Raises:
-        UnknownFamilyError: the model is of no checkpoint family (the Transformer of 2017).
+        UnknownFamilyError: the model is of no family.
     """
     family = language_family_of({"model_type": model.config.family})
     names = language_names(model)
@@ -76,7 +76,8 @@ def save_language_model(model: LanguageModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / SINGLE_FILE) as path:
         save_file(together(tensors), path, metadata={"format": "pt"})
-    own = {"model_type": family.name, "architectures": [family.architecture], **family.write(model.config)}
+    named = {"architectures": [family.architecture]} if family.architecture else {}
+    own = {"model_type": family.name, **named, **family.write(model.config)}
     write_json(folder / CONFIG_FILE, {**model.config.decoder.carried, **own})
 
 

@@ -32,3 +32,23 @@ def learning_rate_factor(step: int, *, total: int, warmup: float, schedule: str)
     if schedule == "constant":
         return 1.0
     raise ConfigError(f"The schedule option must be linear, cosine or constant. Got {schedule!r} instead.")
+
+
+def inverse_root_rate(step: int, *, width: int, warmup: int, factor: float = 1.0) -> float:
+    """The learning rate of the Transformer's paper: factor · m^(−1/2) · min(step^(−1/2), step · warmup^(−3/2)).
+
+    It rises in a line for ``warmup`` steps, then falls with the root of the step.
+
+    Source: Vaswani et al. 2017, eq. 3.
+
+    Args:
+        step: from 1 on.
+        width: `m`.
+        warmup: steps; 4,000 in the paper.
+        factor: 1 in the paper; less where the warm-up is short, as the peak grows with its inverse root.
+    Raises:
+        ConfigError: a step or a warm-up below 1.
+    """
+    if step < 1 or warmup < 1:
+        raise ConfigError(f"Steps and warm-up are counted from 1. Got step {step} and warmup {warmup}.")
+    return factor * width**-0.5 * min(step**-0.5, step * warmup**-1.5)

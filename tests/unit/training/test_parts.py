@@ -11,7 +11,7 @@ from huiyan.training.config import TrainingConfig
 from huiyan.training.optimiser import build_optimiser, set_learning_rate
 from huiyan.training.plan import steps_of_epoch, walk
 from huiyan.training.progress import clock
-from huiyan.training.schedules import learning_rate_factor
+from huiyan.training.schedules import inverse_root_rate, learning_rate_factor
 
 
 def factors(schedule: str, *, total: int = 10, warmup: float = 0.2) -> list[float]:
@@ -96,3 +96,14 @@ def test_the_configuration_survives_a_round_trip() -> None:
 @pytest.mark.parametrize(("seconds", "shown"), [(5.4, "5 s"), (185, "3 min 05 s"), (7800, "2 h 10 min"), (-1, "0 s")])
 def test_clock(seconds: float, shown: str) -> None:
     assert clock(seconds) == shown
+
+
+def test_the_paper_s_schedule_rises_in_a_line_and_falls_with_the_root() -> None:
+    rates = [inverse_root_rate(step, width=512, warmup=4000) for step in (1, 2000, 4000, 16_000)]
+    assert rates[2] == pytest.approx(512**-0.5 * 4000**-0.5)  # the peak of the base model: 7e-4
+    assert rates[0] == pytest.approx(rates[2] / 4000)
+    assert rates[1] == pytest.approx(rates[2] / 2)
+    assert rates[3] == pytest.approx(rates[2] / 2)
+    assert inverse_root_rate(1, width=512, warmup=4000, factor=3.0) == pytest.approx(3 * rates[0])
+    with pytest.raises(ConfigError, match="counted from 1"):
+        inverse_root_rate(0, width=512, warmup=4000)

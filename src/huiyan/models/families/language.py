@@ -25,7 +25,7 @@ class LanguageFamily:
 
     Args:
         name: its ``model_type``.
-        architecture: the class that `transformers` names in ``architectures``.
+        architecture: the class that `transformers` names in ``architectures``; none where it has no such model.
         read: config.json → our model.
         write: our model → config.json; the keys that nobody here reads are added to it.
         modules: the names of a model's modules, ours → theirs in full. ``^T`` behind a name stands for a matrix that

@@ -3,6 +3,7 @@
 Qwen2 and Qwen3 call most things as Llama does, and take their names from here.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,12 +39,19 @@ LAYER = {
 BLOCK = LayerConfig(residual="pre", norm="rms", attention_bias=False, feed_forward_bias=False, gated=True)
 
 
-def read(values: CheckpointConfig, layer: LayerConfig = BLOCK, **options: Any) -> LanguageModelConfig:
+def read(
+    values: CheckpointConfig,
+    layer: LayerConfig = BLOCK,
+    *,
+    windows: Sequence[int | None] | None = None,
+    **options: Any,
+) -> LanguageModelConfig:
     """A decoder with Llama's keys.
 
     Args:
         values: config.json.
         layer: what a layer of the family is made of, without its positions and its window.
+        windows: how far each layer looks back; None is what config.json says in Qwen's way.
         options: further arguments of ``TransformerConfig``.
     Raises:
         SourceError: a key is missing, or positions are stretched in a way that we do not know.
@@ -58,9 +66,8 @@ def read(values: CheckpointConfig, layer: LayerConfig = BLOCK, **options: Any) -
     dropouts = dict.fromkeys(("embedding_dropout", "attention_output_dropout", "feed_forward_dropout"), 0.0)
     more = {"positions": "none", "embedding_norm": False, "causal": True}
     decoder = read_stack(values, KEYS, layer, **given | more | dropouts | options)
-    decoder = replace(
-        decoder, layers=tuple(replace(layer, window=window) for window in _windows(values, decoder.n_layers))
-    )
+    windows = _windows(values, decoder.n_layers) if windows is None else windows
+    decoder = replace(decoder, layers=tuple(replace(layer, window=window) for window in windows))
     return LanguageModelConfig(decoder=decoder, tied=values.get("tie_word_embeddings", False))
 
 

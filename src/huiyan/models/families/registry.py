@@ -14,12 +14,14 @@ from huiyan.models.families import (
     gpt2,
     llama,
     marian,
+    mistral,
     modernbert,
     mt5,
     qwen2,
     qwen3,
     roberta,
     t5,
+    transformer_2017,
     xlm_roberta,
 )
 from huiyan.models.families.family import OWN_PREFIX, Family
@@ -30,7 +32,8 @@ FAMILIES: dict[str, Family] = {
     for module in (bert, roberta, xlm_roberta, distilbert, electra, albert, modernbert, deberta_v2)
 }
 LANGUAGE_FAMILIES: dict[str, LanguageFamily] = {
-    module.FAMILY.name: module.FAMILY for module in (gpt2, llama, qwen2, qwen3, bart, marian, t5, mt5)
+    module.FAMILY.name: module.FAMILY
+    for module in (gpt2, llama, mistral, qwen2, qwen3, bart, marian, t5, mt5, transformer_2017)
 }
 
 
@@ -40,14 +43,12 @@ def language_family_of(values: Mapping[str, Any]) -> LanguageFamily:
     Raises:
         UnknownFamilyError: it has no ``model_type``, or one that is none of these.
     """
-    name = values.get("model_type")
+    name = str(values.get("model_type")).removeprefix(OWN_PREFIX)
     if name not in LANGUAGE_FAMILIES:
         raise UnknownFamilyError(
             f"Huiyan reads no language models of the family {name!r}. It reads those of: "
             f"{', '.join(sorted(LANGUAGE_FAMILIES))}.",
-            hint="An encoder is loaded by build_classifier."
-            if name in FAMILIES
-            else closest(str(name), LANGUAGE_FAMILIES),
+            hint="An encoder is loaded by build_classifier." if name in FAMILIES else closest(name, LANGUAGE_FAMILIES),
         )
     return LANGUAGE_FAMILIES[name]
 
