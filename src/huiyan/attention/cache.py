@@ -185,12 +185,17 @@ class KeyValueCache:
         mask = without_gap(mask, start=self.n_sinks, size=gap) if gap else mask
         return None if mask.sees(Block.whole(n_new, total - gap)) is Sees.ALL else mask
 
-    def rotate(self, rotary: Rotary, x: Float[Tensor, "b h n d"]) -> Float[Tensor, "b h n d"]:
-        """Queries or keys of `n` tokens about to be appended, turned by their positions."""
-        positions = torch.arange(self.next_position, self.next_position + x.shape[2], device=x.device)
+    def rotate(
+        self, rotary: Rotary, q: Float[Tensor, "b h n d"], k: Float[Tensor, "b g n d"]
+    ) -> tuple[Float[Tensor, "b h n d"], Float[Tensor, "b g n d"]]:
+        """Queries and keys of `n` tokens about to be appended, turned by their positions."""
+        positions = torch.arange(self.next_position, self.next_position + k.shape[2], device=k.device)
         if self.starts is not None:
             positions = positions - self.starts[:, None]
-        return rotary.rotate(x.transpose(1, 2), positions).transpose(1, 2)
+        # Both at once: a step has so few rows that each operation costs what it takes to start it.
+        both = torch.cat((q, k), dim=1).transpose(1, 2)
+        turned = rotary.rotate(both, positions).transpose(1, 2)
+        return turned[:, : q.shape[1]], turned[:, q.shape[1] :]
 
     def roll_back(self, n: int) -> None:
         """Take back the last ``n`` tokens, as speculative decoding does with those that were guessed wrong.

@@ -134,27 +134,80 @@ class MultiHeadAttention(nn.Module):
                 holds tokens. Whatever is raised, a cache holds what it held.
         """
         self._check(x, context, lengths, context_lengths, cache)
-        q = self._heads(self.query, x, self.query_norm)
-        asked = x if context is None else context
         if cache is not None and context is not None and cache.length:
-            k, v = cache.read(asked.shape[:2])
-        else:
-            k, v = self._heads(self.key, asked, self.key_norm), self._heads(self.value, asked)
-            if lengths is None:
-                k, v = k.transpose(1, 2), v.transpose(1, 2)
+            return self.out(self.meet_held(self.query(x), cache, context.shape[:2], mask))
+        asked = x if context is None else context
+        rows = self.meet(
+            self.query(x),
+            self.key(asked),
+            self.value(asked),
+            lengths=lengths,
+            context_lengths=context_lengths,
+            mask=mask,
+            cache=cache,
+            crosses=context is not None,
+        )
+        return self.out(rows)
+
+    def meet(
+        self,
+        q: Float[Tensor, "*q hd"],
+        k: Float[Tensor, "*k gd"],
+        v: Float[Tensor, "*k gd"],
+        *,
+        lengths: Int[Tensor, " b"] | None,
+        context_lengths: Int[Tensor, " b"] | None = None,
+        mask: Mask | None = None,
+        cache: KeyValueCache | None = None,
+        crosses: bool = False,
+    ) -> Float[Tensor, "*q hd"]:
+        """All between the projections: norms, positions, the cache, and attention itself.
+
+        Args:
+            q: what ``query`` gives, `b l h·d` or packed `t h·d`, or another product of the same weights.
+            k: what ``key`` gives.
+            v: what ``value`` gives.
+            lengths: as of ``forward``.
+            context_lengths: as there.
+            mask: as there.
+            cache: as there; it must not hold a context.
+            crosses: whether keys and values are those of a context.
+        """
+        q, k, v = self._heads(q, self.query_norm), self._heads(k, self.key_norm), self._heads(v)
         if lengths is not None:
-            return self.out(self._packed(q, k, v, lengths, context_lengths, mask, cache).flatten(-2))
-        q, position = q.transpose(1, 2), self.position
+            return self._packed(q, k, v, lengths, context_lengths, mask, cache).flatten(-2)
+        q, k, v, position = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), self.position
         with nullcontext() if cache is None else cache.kept_on_error():
-            if cache is not None and context is None:
+            if cache is not None and not crosses:
                 mask = cache.mask(mask, q.shape[2])
                 if isinstance(position, Rotary):
-                    q, k, position = cache.rotate(position, q), cache.rotate(position, k), None
-                k, v = cache.append(k, v)
-            elif cache is not None and not cache.length:
+                    q, k, position = *cache.rotate(position, q, k), None
+            if cache is not None:
                 k, v = cache.append(k, v)
             heads = self.attend(q, k, v, mask, position)
-        return self.out(heads.transpose(1, 2).flatten(-2))
+        return heads.transpose(1, 2).flatten(-2)
+
+    def meet_held(
+        self,
+        q: Float[Tensor, "b l hd"],
+        cache: KeyValueCache,
+        shape: tuple[int, ...] | None = None,
+        mask: Mask | None = None,
+    ) -> Float[Tensor, "b l hd"]:
+        """The same, with the keys and values of a context that a cache holds.
+
+        Args:
+            q: what ``query`` gives.
+            cache: of the context.
+            shape: `b k` of the context; None is what is held.
+            mask: what may attend to what; None is all that are tokens.
+        Raises:
+            ShapeError: the cache holds another batch.
+        """
+        k, v = cache.read((q.shape[0], cache.length) if shape is None else shape)
+        heads = self._heads(q, self.query_norm).transpose(1, 2)
+        seen = cache.visible() if mask is None else mask
+        return self.attend(heads, k, v, seen, self.position).transpose(1, 2).flatten(-2)
 
     def attend_held(self, x: Float[Tensor, "b l m"], cache: KeyValueCache | None) -> Float[Tensor, "b l m"]:
         """Attend to a context whose keys and values a cache holds: its rows are not needed again.
@@ -166,10 +219,7 @@ class MultiHeadAttention(nn.Module):
             raise ShapeError(
                 "A context that no cache holds has to be given.", hint="Pass context= in the first call with a cache."
             )
-        k, v = cache.read((x.shape[0], cache.length))
-        q = self._heads(self.query, x, self.query_norm).transpose(1, 2)
-        heads = self.attend(q, k, v, cache.visible(), self.position)
-        return self.out(heads.transpose(1, 2).flatten(-2))
+        return self.out(self.meet_held(self.query(x), cache))
 
     def _packed(
         self,
@@ -193,9 +243,9 @@ class MultiHeadAttention(nn.Module):
         cache.append_packed(k, v, held)
         return heads
 
-    def _heads(self, project: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Tensor:
-        """`… m` → `… h d`: l or t stays in front, so that this is a view of what the projection wrote."""
-        heads: Tensor = project(x).unflatten(-1, (-1, self.head_width))
+    def _heads(self, rows: Tensor, norm: nn.Module | None = None) -> Tensor:
+        """`… h·d` → `… h d`: l or t stays in front, so that this is a view of what the projection wrote."""
+        heads: Tensor = rows.unflatten(-1, (-1, self.head_width))
         if norm is None:
             return heads
         # Under autocast the gain of a norm is float32 where what comes in is not.

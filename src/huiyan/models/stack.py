@@ -53,6 +53,13 @@ def pre_norm(x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module, d
     return x + dropout(sublayer(norm(x)))
 
 
+def seen_by(own: Mask | None, mask: Mask | None) -> Mask | None:
+    """What a layer lets attend that has a mask of its own and is called with one."""
+    if own is None or mask is None:
+        return own if mask is None else mask
+    return mask & own
+
+
 class Layer(Protocol):
     """What a stack is made of: ``TransformerLayer``, or what stands in for one."""
 
@@ -212,8 +219,7 @@ class TransformerLayer(nn.Module):
             context: of a layer with ``cross``; None where its cache holds it.
             cache: what the tokens before these have left.
         """
-        seen = self.mask if mask is None or self.mask is None else mask & self.mask
-        seen = mask if seen is None else seen
+        seen = seen_by(self.mask, mask)
 
         def attend_to_own_sequence(rows: Tensor) -> Tensor:
             if cache is None:

@@ -14,7 +14,8 @@ from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.config import ClassifierConfig, HeadConfig, Pooling, TransformerConfig
 from huiyan.models.early_exit import ExitingClassifier, fresh_exits
 from huiyan.models.fresh import fresh_classifier
-from huiyan.models.inference import InferenceLayer, for_inference
+from huiyan.models.inference import for_inference
+from huiyan.models.inference_layer import InferenceLayer
 from huiyan.models.stack import pre_norm
 
 ENCODER = TransformerConfig(

@@ -11,7 +11,8 @@ from huiyan.core.packed import Packed
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.config import ClassifierConfig, HeadConfig, Pooling, TransformerConfig
 from huiyan.models.fresh import fresh_classifier
-from huiyan.models.inference import InferenceLayer, for_inference
+from huiyan.models.inference import for_inference
+from huiyan.models.inference_layer import InferenceLayer
 from huiyan.models.int8 import Calibration, calibrate
 from huiyan.models.prepacked import Int8Linear
 
@@ -53,9 +54,9 @@ def test_layers_from_the_first_on_multiply_in_int8(first_layer: int) -> None:
     model = classifier()
     fast = for_inference(model, "int8", replace(calibrate(model, [ALL]), first_layer=first_layer))
     layers = [layer for layer in fast.encoder.stack.layers if isinstance(layer, InferenceLayer)]
-    assert [isinstance(layer.inner, Int8Linear) for layer in layers] == [n >= first_layer for n in range(3)]
+    assert [isinstance(layer.network.inner, Int8Linear) for layer in layers] == [n >= first_layer for n in range(3)]
     assert [isinstance(layer.out, Int8Linear) for layer in layers] == [n >= first_layer for n in range(3)]
-    assert not any(isinstance(layer.outer, Int8Linear) for layer in layers)
+    assert not any(isinstance(layer.network.outer, Int8Linear) for layer in layers)
     with torch.inference_mode():
         torch.testing.assert_close(fast(ALL), model(ALL), atol=0.1, rtol=0.1)
 
