@@ -8,7 +8,7 @@ takes the prompts as they are, `transformers` padded on the left, with its fused
 take turns in one process; the figure is the median over the rounds of the ratio of tokens a second, whole calls, the
 reading of the prompts included. What both write is compared token by token.
 
-Ours answers as `language_model_for_inference` makes it; bf16 is bf16 for both. In bf16 the two round at different places,
+Ours answers as `language_model_for_inference` makes it; bf16 is bf16 for both. The two then round at different places,
 so what they write parts sooner or later.
 
 A step reads every weight once, so it takes at least their bytes over the memory's rate: `weights_mb` over that is the

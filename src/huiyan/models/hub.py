@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from huiyan.core.errors import SourceError
 from huiyan.core.json_files import read_object
+from huiyan.text.older_files import PIECE_FILES
 
 if TYPE_CHECKING:
     from huggingface_hub import CachedRevisionInfo
@@ -19,7 +20,8 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 HUB_FILES = (
     "config.json",
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.txt", "vocab.json", "merges.txt"),
+    *("vocab.txt", "vocab.json", "merges.txt", "target_vocab.json", *PIECE_FILES),
+    "generation_config.json",
     *WEIGHTS,
     "model-?????-of-?????.safetensors",
     "README.md",  # The model card states the licence.

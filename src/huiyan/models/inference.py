@@ -77,12 +77,10 @@ def language_model_for_inference(model: LanguageModel, precision: str = "fp32") 
     with weightless():
         fast = InferenceLanguageModel(model.config)
     dtype = DTYPES[precision]
-    parts = [(fast.decoder, model.decoder)]
-    if fast.encoder is not None and model.encoder is not None:
-        parts.append((fast.encoder, model.encoder))
-    for own, whole in parts:
-        own.embeddings, own.relative = whole.embeddings, whole.relative
-        own.stack = fast_stack(whole.stack, dtype)
+    for own, whole in ((fast.decoder, model.decoder), (fast.encoder, model.encoder)):
+        if own is not None and whole is not None:
+            own.embeddings, own.relative = whole.embeddings, whole.relative
+            own.stack = fast_stack(whole.stack, dtype)
     fast.take_output(model, dtype)
     return fast.eval()
 

@@ -264,6 +264,8 @@ def _norm(norm: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     # Only a CPU's kernels take rows of one precision and gains of another.
     if any(parameter.device.type != "cpu" for parameter in norm.parameters()):
         norm = copy.deepcopy(norm).to(dtype)
+    if type(norm) is nn.RMSNorm:
+        return lambda x: norm(x.float()).to(x.dtype)  # its kernel takes no gain of another precision
     if type(norm) is not nn.LayerNorm:
         return lambda x: norm(x).to(x.dtype)
     shape, weight, bias, epsilon = norm.normalized_shape, norm.weight, norm.bias, norm.eps

@@ -221,12 +221,15 @@ def _build(
     steps = [*first, *([normalizers.Precompiled(file.replaced)] if file.replaced else [])]
     if file.spaces_joined:
         steps += [normalizers.Strip(left=True, right=True), normalizers.Replace(Regex(" {2,}"), " ")]
-    if steps:
-        backend.normalizer = normalizers.Sequence(steps)
     # In the newer manner a space is put before the text, not again after each special token.
     scheme = ("always" if legacy or not file.is_bpe else "first") if file.space_before else "never"
-    split = file.splits_at_spaces and not file.is_bpe
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme=scheme, split=split)
+    if file.spaces_joined or scheme != "always":
+        split = file.splits_at_spaces and not file.is_bpe
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme=scheme, split=split)
+    else:
+        steps += [normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)]  # one more, however many there are
+    if steps:
+        backend.normalizer = normalizers.Sequence(steps)
     backend.decoder = _decoder(file)
     own = [AddedToken(piece, special=False, normalized=False) for piece in file.of_kind(Kind.USER_DEFINED)]
     if own:

@@ -1,7 +1,9 @@
 """From texts to token ids and back to a folder that others can read."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -11,14 +13,14 @@ from huiyan.core.errors import ConfigError, SourceError
 from huiyan.core.files import atomic_text, write_json
 from huiyan.core.json_files import read_object
 from huiyan.core.texts import PairTokens, Text
-from huiyan.text.wordpiece import wordpiece_from_vocabulary
+from huiyan.text.older_files import tokenizer_from_older_files
 
 TOKENIZER_FILE = "tokenizer.json"
 SETTINGS_FILE = "tokenizer_config.json"
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
-VOCABULARY_FILE = "vocab.txt"
 
 _ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token", "bos_token", "eos_token")
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 _SANE_LENGTH = 1_000_000  # `transformers` writes 1e30 where a tokenizer knows no limit
 _COUNTED = 8192  # texts whose tokens are counted at a time
 
@@ -58,13 +60,21 @@ class Tokenizer:
         self._settings = dict(settings or {})
         self._before, self._after = _frame(backend)
         self._pair = _pair_frame(backend)
+        self._spells_bytes = backend.token_to_id("<0x00>") is not None
+        added = backend.get_added_tokens_decoder()
+        self._special_ids = frozenset(number for number, token in added.items() if token.special)
 
     @classmethod
-    def from_folder(cls, folder: Path) -> Self:
-        """Read tokenizer.json; where there is none, build WordPiece from vocab.txt and tokenizer_config.json.
+    def from_folder(cls, folder: Path, *, target: bool = False) -> Self:
+        """Read tokenizer.json; where there is none, what older checkpoints of the family have.
 
+        That is vocab.txt, vocab.json with merges.txt, or a file of SentencePiece; see ``huiyan.text.older_files``.
+
+        Args:
+            folder: of a checkpoint.
+            target: of a translation model with a tokenizer for each language (Marian), the one of what it writes.
         Raises:
-            SourceError: neither file is there, or one is broken.
+            SourceError: none of the files is there, or one is broken.
         """
         settings = _settings_of(folder)
         path = folder / TOKENIZER_FILE
@@ -73,13 +83,7 @@ class Tokenizer:
                 return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")), settings)
             except Exception as error:  # the binding raises bare Exception
                 raise SourceError(f"{path} is not a tokenizer: {error}.", hint="Fetch the model again.") from error
-        if (folder / VOCABULARY_FILE).is_file():
-            return cls(wordpiece_from_vocabulary(folder / VOCABULARY_FILE, settings), settings)
-        raise SourceError(
-            f"{folder} has no {TOKENIZER_FILE} and no {VOCABULARY_FILE}.",
-            hint="Load the tokenizer once in transformers and call save_pretrained on the folder: it writes "
-            f"{TOKENIZER_FILE}.",
-        )
+        return cls(*tokenizer_from_older_files(folder, settings, target=target))
 
     def encode_batch(self, texts: Sequence[Text], *, max_length: int) -> list[list[int]]:
         """Token ids of every text, special tokens included, cut at the right to ``max_length``.
@@ -101,6 +105,23 @@ class Tokenizer:
             both = zip(*(self._encode(side) for side in _sides(texts)), strict=True)
             return [self._pair.joined(*_cut(first.ids, second.ids, room)) for first, second in both]
         return [[*self._before, *encoding.ids[:room], *self._after] for encoding in self._encode(texts)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text that token ids spell, special tokens left out; bytes that are no whole character are "\ufffd".
+
+        What further tokens add never changes what stands before such bytes.
+        """
+        decoder = self._backend.decoder
+        if not self._spells_bytes or decoder is None:
+            return self._backend.decode(list(ids), skip_special_tokens=True)
+        # The backend gives up a whole run of bytes where one of them is wrong.
+        special = self._special_ids
+        names = [self._backend.id_to_token(token) or "" for token in ids if token not in special]
+        spelled: list[str] = []
+        for is_byte, run in groupby(names, key=lambda name: _BYTE.fullmatch(name) is not None):
+            parts = list(run)
+            spelled += [bytes(int(part[3:5], 16) for part in parts).decode(errors="replace")] if is_byte else parts
+        return decoder.decode(spelled)
 
     def pieces(self, text: Text, *, max_length: int) -> "list[Piece]":
         """The tokens of a text, or of two, as ``encode_batch`` gives them, each with where it stands.
@@ -147,6 +168,11 @@ class Tokenizer:
     def pad_id(self) -> int | None:
         """The id of the padding token; None where there is none."""
         return self._id_of("pad_token")
+
+    @property
+    def end_id(self) -> int | None:
+        """The id of the token that ends a text; None where there is none."""
+        return self._id_of("eos_token")
 
     @property
     def unknown_id(self) -> int | None:

@@ -1,7 +1,7 @@
 """What a user can choose about a whole run. Imports no torch."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from huiyan.core.config import Config, require
 from huiyan.core.errors import ConfigError
@@ -135,6 +135,55 @@ class ComputeConfig(Config):
 
 
 DEFAULT_COMPUTE = ComputeConfig()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WritingConfig(Config):
+    """How a language model writes. What is left out is as the model's folder says.
+
+    Attributes:
+        max_tokens: Tokens to write at most, for each text; without, what the folder says, or 64.
+        sample: Draw tokens; without, the likeliest are taken.
+        temperature: Of the drawing: below 1 likelier tokens, above 1 rarer ones. Implies --sample, as the next three.
+        top_k: Draw from the K likeliest.
+        top_p: Draw from the fewest that together have this probability.
+        min_p: Draw from those that have this share of the likeliest one's probability.
+        seed: Of the drawing.
+        beams: Search for the likeliest text among so many candidates.
+        best: With --beams, how many texts to give for each.
+        repetition_penalty: Above 1, tokens that stand in the text already become less likely.
+    """
+
+    max_tokens: int | None = None
+    sample: bool = False
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    seed: int = 0
+    beams: int | None = None
+    best: int | None = None
+    repetition_penalty: float | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The same for ``GenerationConfig``, without what is left out."""
+        drawing = {name: getattr(self, name) for name in ("temperature", "top_k", "top_p", "min_p")}
+        drawing = {name: value for name, value in drawing.items() if value is not None}
+        others = {
+            "max_tokens": self.max_tokens,
+            "n_beams": self.beams,
+            "n_best": self.best,
+            "repetition_penalty": self.repetition_penalty,
+        }
+        found: dict[str, Any] = {name: value for name, value in others.items() if value is not None}
+        if self.sample or drawing:
+            found |= {"sample": True, **drawing}
+        elif (self.beams or 1) > 1:
+            found["sample"] = False  # whatever the folder says: a search draws nothing
+        return found | {"seed": self.seed}
+
+
+DEFAULT_WRITING = WritingConfig()
 
 
 @dataclass(frozen=True, kw_only=True)

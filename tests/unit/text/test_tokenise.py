@@ -121,7 +121,7 @@ def test_a_vocabulary_alone_will_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "no tokenizer.json and no vocab.txt.* save_pretrained"),
+        ({}, "no tokenizer.json, and none of vocab.txt.* save_pretrained"),
         ({"tokenizer.json": "{"}, "tokenizer.json is not a tokenizer"),
         ({"vocab.txt": "[UNK]\n[CLS]\n[SEP]\na", "tokenizer_config.json": "["}, "tokenizer_config.json is not JSON"),
         ({"vocab.txt": "[UNK]\n[CLS]\n[SEP]\na", "special_tokens_map.json": "[]"}, "hold an object. Got a list"),
