@@ -46,17 +46,25 @@ class KeyValueCache:
         max_length: keys that a token may see; None is all.
         n_sinks: the first tokens are kept when others leave, and count in ``max_length``.
         spare: keys held beyond those, so that ``roll_back`` may take as many tokens back (one more, in fact).
+        dtype: of what is held; None is that of the first keys.
     Raises:
         ConfigError: numbers below 0, ``max_length`` not above ``n_sinks``, or ``n_sinks`` or ``spare`` without it.
     """
 
-    def __init__(self, *, max_length: int | None = None, n_sinks: int = 0, spare: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        max_length: int | None = None,
+        n_sinks: int = 0,
+        spare: int = 0,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         for name, value in (("n_sinks", n_sinks), ("spare", spare)):
             fits = value >= 0 if max_length is not None else value == 0
             require(fits, name, "at least 0, and 0 without max_length", value)
         long_enough = max_length is None or max_length > n_sinks
         require(long_enough, "max_length", f"above n_sinks, {n_sinks}, or None", max_length)
-        self.max_length, self.n_sinks, self.spare = max_length, n_sinks, spare
+        self.max_length, self.n_sinks, self.spare, self.dtype = max_length, n_sinks, spare, dtype
         self._buffers: KeysValues | None = None
         self.reset()
 
@@ -305,7 +313,8 @@ class KeyValueCache:
         shape = (*like.shape[:2], capacity, like.shape[3])
         # Ordinary tensors even under `inference_mode`: those made there could not be written to outside it.
         with torch.inference_mode(mode=False), torch.no_grad():
-            moved = KeysValues(*(torch.empty(shape, dtype=like.dtype, device=like.device) for _ in range(2)))
+            dtype = self.dtype or like.dtype
+            moved = KeysValues(*(torch.empty(shape, dtype=dtype, device=like.device) for _ in range(2)))
         if self._buffers is not None:
             for old, new in zip(self._from(self._oldest), moved, strict=True):
                 new.narrow(2, 0, self.length).copy_(old)
@@ -324,7 +333,9 @@ class KeyValueCache:
             )
         if self._buffers is None:
             return
-        have, got = ((x.shape[0], x.shape[1], x.shape[3], x.dtype, str(x.device)) for x in (self._buffers.keys, k))
+        held = self._buffers.keys
+        have = (held.shape[0], held.shape[1], held.shape[3], held.dtype, str(held.device))
+        got = (k.shape[0], k.shape[1], k.shape[3], self.dtype or k.dtype, str(k.device))
         if have == got:
             return
         if self.next_position:

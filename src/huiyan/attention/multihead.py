@@ -184,7 +184,7 @@ class MultiHeadAttention(nn.Module):
                     q, k, position = *cache.rotate(position, q, k), None
             if cache is not None:
                 k, v = cache.append(k, v)
-            heads = self.attend(q, k, v, mask, position)
+            heads = self.attend(q.to(k.dtype), k, v, mask, position).to(q.dtype)
         return heads.transpose(1, 2).flatten(-2)
 
     def meet_held(
@@ -207,7 +207,7 @@ class MultiHeadAttention(nn.Module):
         k, v = cache.read((q.shape[0], cache.length) if shape is None else shape)
         heads = self._heads(q, self.query_norm).transpose(1, 2)
         seen = cache.visible() if mask is None else mask
-        return self.attend(heads, k, v, seen, self.position).transpose(1, 2).flatten(-2)
+        return self.attend(heads.to(k.dtype), k, v, seen, self.position).to(q.dtype).transpose(1, 2).flatten(-2)
 
     def attend_held(self, x: Float[Tensor, "b l m"], cache: KeyValueCache | None) -> Float[Tensor, "b l m"]:
         """Attend to a context whose keys and values a cache holds: its rows are not needed again.

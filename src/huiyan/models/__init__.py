@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from huiyan.models.encoder import Encoder
     from huiyan.models.generate import Written, generate_tokens, stream_tokens
     from huiyan.models.generation_config import GenerationConfig, read_generation_config
+    from huiyan.models.inference import language_model_for_inference
     from huiyan.models.language_checkpoint import fresh_language_model, load_language_model, save_language_model
     from huiyan.models.language_model import LanguageModel
     from huiyan.models.sources import ModelSource, find_model, known_models
@@ -33,6 +34,7 @@ __all__ = [
     "fresh_language_model",
     "generate_tokens",
     "known_models",
+    "language_model_for_inference",
     "load_classifier",
     "load_language_model",
     "read_class_names",
@@ -53,6 +55,7 @@ __getattr__, __dir__ = lazy_exports(
         "generate_tokens": "huiyan.models.generate",
         "stream_tokens": "huiyan.models.generate",
         "Written": "huiyan.models.generate",
+        "language_model_for_inference": "huiyan.models.inference",
         "GenerationConfig": "huiyan.models.generation_config",
         "read_generation_config": "huiyan.models.generation_config",
         "ClassifierConfig": "huiyan.models.config",

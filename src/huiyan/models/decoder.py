@@ -23,10 +23,11 @@ class DecoderCache:
 
     Args:
         n_layers: passes through a layer.
+        dtype: of what is held; None is that of the keys.
     """
 
-    def __init__(self, n_layers: int) -> None:
-        self.layers = [LayerCache(KeyValueCache(), KeyValueCache()) for _ in range(n_layers)]
+    def __init__(self, n_layers: int, *, dtype: torch.dtype | None = None) -> None:
+        self.layers = [LayerCache(KeyValueCache(dtype=dtype), KeyValueCache(dtype=dtype)) for _ in range(n_layers)]
 
     @property
     def longest(self) -> int:

@@ -19,6 +19,7 @@ from huiyan.core.errors import ConfigError
 from huiyan.core.packed import Packed
 from huiyan.core.weightless import weightless
 from huiyan.models.classifier import SequenceClassifier
+from huiyan.models.decoder import DecoderCache
 from huiyan.models.inference_layer import fast_stack
 from huiyan.models.int8 import Calibration
 from huiyan.models.language_model import LanguageModel
@@ -63,7 +64,7 @@ def language_model_for_inference(model: LanguageModel, precision: str = "fp32") 
     """A language model that writes what ``model`` writes, faster; it can neither be trained nor saved.
 
     It shares the embeddings with ``model``, which is put into eval mode, and copies the other matrices. In fewer bits
-    the cache of keys and values is in that precision too; logits come out in float32.
+    a GPU holds keys and values in that precision too; logits come out in float32.
 
     Args:
         model: in float32, on the device that will write.
@@ -96,6 +97,11 @@ class InferenceLanguageModel(LanguageModel):
         linear.weight = output.weight
         self._words, self._dtype = PrepackedLinear([linear], dtype=dtype), dtype
         self.output, self.logits_bias = None, model.logits_bias
+
+    def fresh_cache(self) -> DecoderCache:
+        """A cache for a batch. A CPU meets single queries in float32, so it holds float32: nothing is converted again."""
+        on_cpu = self.decoder.embeddings.words.weight.device.type == "cpu"
+        return DecoderCache(len(self.decoder.stack.depth_order), dtype=torch.float32 if on_cpu else None)
 
     def logits(self, rows: Float[Tensor, "t m"]) -> Float[Tensor, "t v"]:
         """Of the decoder's rows."""

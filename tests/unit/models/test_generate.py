@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from huiyan.attention import observe
 from huiyan.core.errors import ConfigError, HuiyanError, ShapeError
 from huiyan.core.packed import Packed
 from huiyan.models.config import LanguageModelConfig, LayerConfig, TransformerConfig
 from huiyan.models.generate import generate_tokens, stream_tokens
 from huiyan.models.generation_config import GenerationConfig
+from huiyan.models.inference import language_model_for_inference
 from huiyan.models.language_checkpoint import fresh_language_model
 from huiyan.models.language_model import LanguageModel
 from huiyan.models.scores import draw_token
@@ -215,3 +217,34 @@ def test_nothing_is_written_after_nothing() -> None:
 def test_what_cannot_be_is_refused(call: Callable[[], object], error: type[HuiyanError], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_what_is_watched_while_writing_is_the_last_step() -> None:
+    for model in (MODEL, language_model_for_inference(MODEL)):
+        with observe(model) as maps:
+            ((written,),) = generate_tokens(model, PROMPTS[:1], GenerationConfig(max_tokens=5))
+        with torch.no_grad(), observe(MODEL) as whole:
+            MODEL(Packed.from_lists([PROMPTS[0] + written.tokens[:-1]]))
+        assert len(maps) == len(whole) == 2
+        for layer in (0, 1):
+            one, other = maps[layer][1], whole[layer][1]
+            assert one.shape == (1, len(PROMPTS[0]) + 4)
+            torch.testing.assert_close(one.to_dense()[0], other.to_dense()[-1])
+
+
+def test_another_rule_may_end_a_text() -> None:
+    def stop(text: int, tokens: list[int]) -> bool:
+        return len(tokens) == 2 + text
+
+    assert [len(tokens) for tokens in write()] == [8, 8, 8]
+    found = generate_tokens(MODEL, PROMPTS, GenerationConfig(max_tokens=8), stop=stop)
+    assert [(len(texts[0].tokens), texts[0].ended) for texts in found] == [(2, "stop"), (3, "stop"), (4, "stop")]
+    searched = generate_tokens(MODEL, PROMPTS, GenerationConfig(max_tokens=8, n_beams=3, n_best=3), stop=stop)
+    assert [{len(one.tokens) for one in texts} for texts in searched] == [{2}, {3}, {4}]
+
+
+def test_parts_of_many_prompts_are_drawn_as_all_at_once() -> None:
+    config = GenerationConfig(max_tokens=6, sample=True, seed=5)
+    whole = [texts[0].tokens for texts in generate_tokens(MODEL, PROMPTS, config)]
+    parts = generate_tokens(MODEL, PROMPTS[:2], config) + generate_tokens(MODEL, PROMPTS[2:], config, first_number=2)
+    assert [texts[0].tokens for texts in parts] == whole

@@ -14,6 +14,8 @@ from huiyan.attention.scoring import Scoring
 # Keys up to which torch's backward pass on a CPU is faster in float32 than in half precision: there two to four times,
 # while from some 256 on half precision leads.
 SHORT = 128
+# Queries up to which its forward pass is, keys and values made float32 included: with one, three times.
+FEW = 4
 
 
 def attend_dense(
@@ -29,7 +31,8 @@ def attend_dense(
     if n_keys == 0:
         return attend_by_formula(q, k, v, Scoring(scale=scale))
     half = q.dtype in (torch.bfloat16, torch.float16)
-    if half and q.device.type == "cpu" and torch.is_grad_enabled() and n_keys <= SHORT:
+    slower = n_queries <= FEW or (torch.is_grad_enabled() and n_keys <= SHORT)
+    if half and q.device.type == "cpu" and slower:
         return attend_dense(q.float(), k.float(), v.float(), scoring).to(q.dtype)
     grouped = q.shape[1] != k.shape[1]
     if mask is None or scoring.is_fused(n_queries, n_keys):

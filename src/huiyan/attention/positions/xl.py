@@ -44,7 +44,7 @@ class XLRelative(ScorePosition):
     | ``key`` | W_k,R | m → h·d |
 
     Source: Dai et al. 2019, section 3.3; R has its sines before its cosines, as in the published code. Differs: keys
-    after the query have a negative distance (the paper's are masked); there is no dropout on R.
+    after the query have a negative distance (the paper's are masked).
 
     Args:
         width: `m`, even.
@@ -52,6 +52,7 @@ class XLRelative(ScorePosition):
         head_width: `d`; None is width / n_heads.
         clamp_length: distances beyond it, in either direction, are those at it; None clamps none.
         biases: those of another layer, to share them; they stay registered there alone. None is own ones.
+        dropout: probability, on R, as the published code has it.
     Raises:
         ConfigError: a width that is odd or that the heads do not divide, a number below 1.
         ShapeError: biases of another shape.
@@ -67,8 +68,10 @@ class XLRelative(ScorePosition):
         head_width: int | None = None,
         clamp_length: int | None = None,
         biases: XLBiases | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        require(0 <= dropout < 1, "dropout", "at least 0 and below 1", dropout)
         require(width > 0 and width % 2 == 0, "width", "even and at least 2", width)
         require(n_heads > 0, "n_heads", "at least 1", n_heads)
         require(clamp_length is None or clamp_length > 0, "clamp_length", "at least 1, or None", clamp_length)
@@ -83,6 +86,7 @@ class XLRelative(ScorePosition):
         self.width, self.clamp_length = width, clamp_length
         own_or_borrow(self, "biases", biases, lambda: XLBiases(n_heads, head_width))
         self.key = nn.Linear(width, n_heads * head_width, bias=False)
+        self.dropout = nn.Dropout(dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -94,7 +98,7 @@ class XLRelative(ScorePosition):
         far = self.clamp_length
         first, last = bounded(lowest, highest, below=None if far is None else -far, above=far)
         u, w = self.biases.u, self.biases.w
-        keys = self.key(self.distances(first, last)).unflatten(-1, u.shape).transpose(0, 1)
+        keys = self.key(self.dropout(self.distances(first, last))).unflatten(-1, u.shape).transpose(0, 1)
         return RelativeTerms(lowest=first, keys=keys, content_bias=u, position_bias=w)
 
     def distances(self, first: int, last: int) -> Float[Tensor, "r m"]:

@@ -1,0 +1,334 @@
+"""Transformer-XL: a segment sees the states of those before it, and positions are distances.
+
+Source: Dai et al. 2019, and its published PyTorch code, whose results these are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from huiyan.attention.cache import KeyValueCache
+from huiyan.attention.masks import Causal, Mask, Window
+from huiyan.attention.multihead import MultiHeadAttention
+from huiyan.attention.positions.xl import XLBiases, XLRelative
+from huiyan.core.config import Config, require
+from huiyan.core.errors import ConfigError, ShapeError
+from huiyan.models.adaptive import AdaptiveEmbedding, AdaptiveSoftmax
+from huiyan.models.low_rank import bias_of
+from huiyan.models.stack import (
+    Context,
+    FeedForward,
+    LayerCache,
+    Rows,
+    Stack,
+    TransformerLayer,
+    post_norm,
+    pre_norm,
+    seen_by,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerXLConfig(Config):
+    """The numbers of a Transformer-XL.
+
+    Args:
+        vocab_size: tokens.
+        n_layers: layers.
+        width: `m`, of the residual stream, even.
+        n_heads: heads of each layer.
+        head_width: `d`.
+        feed_forward_width: inside each layer.
+        memory_length: states that are kept of what was read; 0 keeps none.
+        same_length: whether every token sees ``memory_length`` tokens, itself included; else all that are kept.
+        clamp_length: distances beyond it count as it; None clamps none.
+        embedding_width: of the most frequent words; None is ``width``.
+        cutoffs: where the clusters of rarer words begin.
+        div_value: how many times narrower each cluster is than the one before.
+        tied_words: whether the output has the rows of the input.
+        tied_projections: for each cluster, whether the output has the projection of the input; or one answer for all.
+        untied_biases: whether each layer has u and v of its own.
+        residual: "post" is the paper's; "pre" has the norm inside, and none at the end.
+        dropout: probability, on embeddings, positions, sublayers and the last state.
+        attention_dropout: on attention weights.
+    """
+
+    vocab_size: int
+    n_layers: int
+    width: int
+    n_heads: int
+    head_width: int
+    feed_forward_width: int
+    memory_length: int = 0
+    same_length: bool = False
+    clamp_length: int | None = None
+    embedding_width: int | None = None
+    cutoffs: tuple[int, ...] = ()
+    div_value: int = 1
+    tied_words: bool = True
+    tied_projections: bool | tuple[bool, ...] = False
+    untied_biases: bool = False
+    residual: Literal["post", "pre"] = "post"
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "n_layers", "n_heads", "head_width", "feed_forward_width"):
+            require(getattr(self, name) > 0, name, "at least 1", getattr(self, name))
+        require(self.width > 0 and self.width % 2 == 0, "width", "even and at least 2", self.width)
+        require(self.memory_length >= 0, "memory_length", "at least 0", self.memory_length)
+        sees = not self.same_length or self.memory_length > 0
+        require(sees, "memory_length", "at least 1 with same_length: a token sees itself", self.memory_length)
+        require(self.residual in ("post", "pre"), "residual", "post or pre", self.residual)
+
+
+def _published(numbers: tuple[int, int, int, int, int], **more: object) -> TransformerXLConfig:
+    n_layers, width, n_heads, head_width, feed_forward_width = numbers
+    return replace(
+        TransformerXLConfig(
+            vocab_size=1,
+            n_layers=n_layers,
+            width=width,
+            n_heads=n_heads,
+            head_width=head_width,
+            feed_forward_width=feed_forward_width,
+        ),
+        **more,
+    )
+
+
+_WT103 = {"vocab_size": 267_735, "cutoffs": (20_000, 40_000, 200_000), "tied_projections": (False, True, True, True)}
+_LM1B = {"vocab_size": 793_471, "cutoffs": (60_000, 100_000, 640_000)}
+PUBLISHED = {
+    "enwik8-base": _published((12, 512, 8, 64, 2048), vocab_size=204, memory_length=512, dropout=0.1),
+    "enwik8-large": _published(
+        (24, 1024, 8, 128, 3072), vocab_size=204, memory_length=768, dropout=0.15, attention_dropout=0.15
+    ),
+    "text8-base": _published((12, 512, 8, 64, 2048), vocab_size=27, memory_length=512, dropout=0.1),
+    "text8-large": _published(
+        (24, 1024, 8, 128, 3072), vocab_size=27, memory_length=768, dropout=0.15, attention_dropout=0.15
+    ),
+    "wt103-base": _published((16, 410, 10, 41, 2100), memory_length=150, dropout=0.1, **_WT103),
+    "wt103-large": _published(
+        (18, 1024, 16, 64, 4096), memory_length=384, dropout=0.2, attention_dropout=0.2, div_value=4, **_WT103
+    ),
+    "lm1b-base": _published((18, 1024, 8, 128, 4096), memory_length=32, div_value=4, **_LM1B),
+    "lm1b-large": _published(
+        (24, 1280, 16, 80, 8192), memory_length=32, dropout=0.05, attention_dropout=0.05, div_value=4, **_LM1B
+    ),
+}
+"""The models of the paper, as they are trained. Source: the scripts of the published code."""
+
+
+class XLMemory(NamedTuple):
+    """What a model keeps of the tokens it has read: what entered each layer, `b n m` each."""
+
+    states: tuple[Tensor, ...]
+
+    @property
+    def length(self) -> int:
+        """Tokens kept."""
+        return self.states[0].shape[1] if self.states else 0
+
+    def then(self, entered: Sequence[Tensor], longest: int) -> "XLMemory":
+        """With the next segment's, the last ``longest`` of both; no gradient passes into them."""
+        joined = (torch.cat((old, new.detach()), dim=1) for old, new in zip(self.states, entered, strict=True))
+        return XLMemory(tuple(rows[:, max(0, rows.shape[1] - longest) :] for rows in joined))
+
+
+class RecurrentLayer(TransformerLayer):
+    """A layer that also sees the states that entered it before. Source: Dai et al. 2019, section 3.2."""
+
+    def forward(
+        self,
+        x: Rows,
+        lengths: Int[Tensor, " b"] | None,
+        mask: Mask | None = None,
+        *,
+        context: Context | None = None,
+        cache: LayerCache | None = None,
+        memory: Float[Tensor, "b n m"] | None = None,
+    ) -> Rows:
+        """As ``TransformerLayer.forward``; ``memory`` are states in front of ``x``, `b l m` then."""
+        if memory is None:
+            return super().forward(x, lengths, mask, context=context, cache=cache)
+        before = self.attention_norm(memory) if self.residual is pre_norm else memory
+
+        def attend_to_both(rows: Tensor) -> Tensor:
+            both = torch.cat((before.to(rows.dtype), rows), dim=1)
+            return self.attention(rows, context=both, mask=seen_by(self.mask, mask))
+
+        x = self.residual(x, attend_to_both, self.attention_norm, self.attention_dropout)
+        return self.residual(x, self.feed_forward, self.feed_forward_norm, self.feed_forward_dropout)
+
+
+class TransformerXL(nn.Module):
+    """Transformer-XL: embeddings, recurrent layers, adaptive softmax.
+
+    Dense, since streams go on in step: `b` streams of text, a segment of `l` tokens of each at a time.
+
+    Source: Dai et al. 2019. Differs: dropout on the sinusoids is drawn for each layer by itself.
+
+    Args:
+        config: its numbers.
+    """
+
+    def __init__(self, config: TransformerXLConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = AdaptiveEmbedding(
+            config.vocab_size,
+            config.width,
+            embedding_width=config.embedding_width,
+            cutoffs=config.cutoffs,
+            div_value=config.div_value,
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.biases = None if config.untied_biases else XLBiases(config.n_heads, config.head_width)
+        self.stack = Stack([self._layer() for _ in range(config.n_layers)])
+        self.output = AdaptiveSoftmax(
+            self.embeddings, tied_words=config.tied_words, tied_projections=config.tied_projections
+        )
+        self.checkpointed = False
+
+    def forward(
+        self, tokens: Int[Tensor, "b l"], memory: XLMemory | None = None
+    ) -> tuple[Float[Tensor, "b l m"], XLMemory]:
+        """The last states of a segment, and the memory for the next.
+
+        Args:
+            tokens: what follows in each stream.
+            memory: of what came before; None at the beginning.
+        Raises:
+            ShapeError: another number of streams than the memory has, or no tokens.
+        """
+        memory = self._memory_for(tokens, memory)
+        x, mask = self.dropout(self.embeddings(tokens)), self.mask()
+        entered: list[Tensor] = []
+        for layer, states in zip(self.layers(), memory.states, strict=True):
+            entered.append(x)
+            if self.checkpointed and torch.is_grad_enabled():
+                x = checkpoint(_run, layer, x, mask, states, use_reentrant=False)
+            else:
+                x = layer(x, None, mask, memory=states)
+        return self.dropout(x), memory.then(entered, self.config.memory_length)
+
+    def loss(
+        self, tokens: Int[Tensor, "b l"], targets: Int[Tensor, "b l"], memory: XLMemory | None = None
+    ) -> tuple[Float[Tensor, "b l"], XLMemory]:
+        """−log p of every target, in nats, and the memory for the next segment.
+
+        Raises:
+            ShapeError: as ``forward``.
+        """
+        rows, next_memory = self(tokens, memory)
+        return self.output(rows.flatten(0, 1), targets.flatten()).unflatten(0, targets.shape), next_memory
+
+    def go_on(self, tokens: Int[Tensor, "b l"], caches: Sequence[KeyValueCache]) -> Float[Tensor, "b l m"]:
+        """The last states of what follows, from keys and values that were projected once; for evaluation.
+
+        Args:
+            tokens: what follows in each stream.
+            caches: of ``fresh_caches``; these tokens are added.
+        Raises:
+            ConfigError: the model is in training mode.
+        """
+        if self.training:
+            raise ConfigError("Keys and values are kept in evaluation mode alone.", hint="Call model.eval().")
+        x = self.embeddings(tokens)
+        for layer, cache in zip(self.layers(), caches, strict=True):
+            x = layer(x, None, Causal(), cache=LayerCache(cache, KeyValueCache()))
+        return x
+
+    def fresh_caches(self) -> list[KeyValueCache]:
+        """Empty caches, one a layer, that hold as many tokens as a token sees.
+
+        Raises:
+            ConfigError: without ``same_length`` what a token sees depends on where its segment begins.
+        """
+        if not self.config.same_length:
+            raise ConfigError(
+                "Keys and values can be kept where every token sees equally many.",
+                hint="Build the model with same_length=True, as the paper evaluates.",
+            )
+        return [KeyValueCache(max_length=self.config.memory_length) for _ in range(self.config.n_layers)]
+
+    def layers(self) -> list[RecurrentLayer]:
+        """In order."""
+        return [layer for layer in self.stack.layers if isinstance(layer, RecurrentLayer)]
+
+    def mask(self) -> Mask:
+        """What a token sees of the segment and of the memory in front of it."""
+        return Window(self.config.memory_length - 1, 0) if self.config.same_length else Causal()
+
+    def with_other(
+        self, *, memory_length: int | None = None, same_length: bool | None = None, clamp_length: int | None = None
+    ) -> "TransformerXL":
+        """The same weights, evaluated otherwise than trained; None leaves a number as it is."""
+        changes = {"memory_length": memory_length, "same_length": same_length, "clamp_length": clamp_length}
+        config = replace(self.config, **{name: value for name, value in changes.items() if value is not None})
+        with torch.device("meta"):
+            other = TransformerXL(config)
+        other.load_state_dict(self.state_dict(keep_vars=True), assign=True)
+        return other.train(self.training)
+
+    def _layer(self) -> RecurrentLayer:
+        config = self.config
+        position = XLRelative(
+            config.width,
+            config.n_heads,
+            head_width=config.head_width,
+            clamp_length=config.clamp_length,
+            biases=self.biases,
+            dropout=config.dropout,
+        )
+        attention = MultiHeadAttention(
+            config.width,
+            config.n_heads,
+            head_width=config.head_width,
+            bias=False,
+            position=position,
+            dropout=config.attention_dropout,
+        )
+        network = FeedForward(config.width, config.feed_forward_width, functional.relu, dropout=config.dropout)
+        layer = RecurrentLayer(
+            attention,
+            network,
+            norms=(nn.LayerNorm(config.width), nn.LayerNorm(config.width)),
+            residual=pre_norm if config.residual == "pre" else post_norm,
+            dropouts=(config.dropout, config.dropout),
+        )
+        # As the published code: every matrix from N(0, 0.02²), gains around 1.
+        for module in layer.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                bias = bias_of(module)
+                if bias is not None:
+                    nn.init.zeros_(bias)
+            elif isinstance(module, nn.LayerNorm):
+                nn.init.normal_(module.weight, mean=1.0, std=0.02)
+        return layer
+
+    def _memory_for(self, tokens: Tensor, memory: XLMemory | None) -> XLMemory:
+        if tokens.dim() != 2 or not tokens.shape[1]:
+            raise ShapeError(f"Transformer-XL reads segments `b l` of at least one token. Got {tuple(tokens.shape)}.")
+        if memory is None:
+            dtype = self.embeddings.dtype
+            empty = torch.empty(len(tokens), 0, self.config.width, dtype=dtype, device=tokens.device)
+            return XLMemory((empty,) * self.config.n_layers)
+        if len(memory.states) != self.config.n_layers or len(memory.states[0]) != len(tokens):
+            raise ShapeError(
+                f"This memory is of {len(memory.states[0])} streams and {len(memory.states)} layers. "
+                f"Got {len(tokens)} streams for {self.config.n_layers} layers."
+            )
+        return memory
+
+
+def _run(layer: RecurrentLayer, x: Tensor, mask: Mask, states: Tensor) -> Tensor:
+    return layer(x, None, mask, memory=states)
