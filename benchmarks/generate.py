@@ -4,9 +4,9 @@ Run: python benchmarks/generate.py [--only NAME …] [--precision fp32 bf16] [--
 [--json FILE]
 
 Prompts of 16 to 128 tokens, as long as chance has it; 64 tokens are written after each, greedily or by four beams. Ours
-takes the prompts as they are, `transformers` padded on the left, with its fused attention (sdpa) and its cache. The two
-take turns in one process; the figure is the median over the rounds of the ratio of tokens a second, whole calls, the
-reading of the prompts included. What both write is compared token by token.
+takes the prompts as they are, `transformers` padded (prompts on the left, sources on the right), with its fused
+attention (sdpa) and its cache. The two take turns in one process; the figure is the median over the rounds of the ratio
+of tokens a second, whole calls, the reading of the prompts included. What both write is compared token by token.
 
 Ours answers as `language_model_for_inference` makes it; bf16 is bf16 for both. The two then round at different places,
 so what they write parts sooner or later.
@@ -111,10 +111,14 @@ def prompts_of(n: int, size: int) -> list[list[int]]:
     return [torch.randint(1, size - 1, (length,), generator=generator).tolist() for length in lengths]
 
 
-def theirs_padded(prompts: list[list[int]], device: str) -> dict[str, Tensor]:
+def theirs_padded(prompts: list[list[int]], device: str, *, sources: bool) -> dict[str, Tensor]:
+    """Padded as `transformers` wants it: in front of what is gone on with, behind sources."""
     longest = max(map(len, prompts))
-    ids = torch.tensor([[1] * (longest - len(prompt)) + prompt for prompt in prompts])
-    seen = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    ids, seen = torch.ones(2, len(prompts), longest, dtype=torch.int64)
+    seen.zero_()
+    for row, prompt in enumerate(prompts):
+        place = slice(0, len(prompt)) if sources else slice(longest - len(prompt), longest)
+        ids[row, place], seen[row, place] = torch.tensor(prompt), 1
     return {"input_ids": ids.to(device), "attention_mask": seen.to(device)}
 
 
@@ -123,10 +127,10 @@ def measure(name: str, shape: Shape, precision: str, n_rounds: int, device: str)
     ours, theirs = twins_of(shape, device)
     ours = language_model_for_inference(ours, precision)
     theirs = theirs.to(DTYPES[precision])
-    found: dict[str, Any] = {"weights_mb": sum(weight.nbytes for weight in ours.parameters()) / 1e6}
+    found: dict[str, Any] = {"weights_mb": sum(weight.nbytes for weight in theirs.parameters()) / 1e6}
     for n in (1, 16):
         prompts = prompts_of(n, ours.config.decoder.vocab_size)
-        padded = theirs_padded(prompts, device)
+        padded = theirs_padded(prompts, device, sources=shape.sources)
         for beams in shape.beams:
             config = GenerationConfig(max_tokens=NEW_TOKENS, n_beams=beams)
 

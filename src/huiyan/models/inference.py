@@ -99,7 +99,7 @@ class InferenceLanguageModel(LanguageModel):
         self.output, self.logits_bias = None, model.logits_bias
 
     def fresh_cache(self) -> DecoderCache:
-        """A cache for a batch. A CPU meets single queries in float32, so it holds float32: nothing is converted again."""
+        """A cache for a batch; float32 on a CPU, which meets single queries in float32: nothing is converted again."""
         on_cpu = self.decoder.embeddings.words.weight.device.type == "cpu"
         return DecoderCache(len(self.decoder.stack.depth_order), dtype=torch.float32 if on_cpu else None)
 
