@@ -239,3 +239,63 @@ def test_what_cannot_be_is_told() -> None:
         model(stream()[:1, :4], memory)
     with pytest.raises(ShapeError, match="at least one token"):
         model(stream()[:, :0])
+
+
+@pytest.mark.parametrize("changes", [{}, {"same_length": True}, {"memory_length": 3}], ids=str)
+def test_streams_of_different_lengths_are_what_each_is_alone(changes: dict[str, object]) -> None:
+    model = golden_model(**changes)
+    generator = torch.Generator().manual_seed(1)
+    streams = [torch.randint(11, (n,), generator=generator) for n in (13, 1, 6, 4)]
+    together: list[list[Tensor]] = [[] for _ in streams]
+    memory = None
+    for start in range(0, 12, 4):
+        left = [stream[start : start + 5] for stream in streams]
+        lengths = torch.tensor([max(0, len(part) - 1) for part in left])
+        tokens, targets = torch.zeros(2, 4, 4, dtype=torch.int64)
+        for row, part in enumerate(left):
+            n = max(0, len(part) - 1)
+            tokens[row, :n], targets[row, :n] = part[:n], part[1 : n + 1]
+        losses, memory = model.loss(tokens, targets, memory, lengths=lengths)
+        for row, n in enumerate(lengths.tolist()):
+            assert not losses[row, n:].any()
+            together[row].append(losses[row, :n])
+    for stream_, found in zip(streams, together, strict=True):
+        alone, memory = list[Tensor](), None
+        for start in range(0, len(stream_) - 1, 4):
+            part = stream_[None, start : start + 5]
+            losses, memory = model.loss(part[:, :-1], part[:, 1:], memory)
+            alone.append(losses[0])
+        torch.testing.assert_close(torch.cat(found), torch.cat([*alone, torch.zeros(0).double()]), rtol=0, atol=1e-12)
+
+
+def test_mixed_precision_trains_and_stays_near() -> None:
+    torch.manual_seed(0)
+    model = TransformerXL(replace(TINY, width=16, head_width=8, cutoffs=(4, 8), div_value=2))
+    tokens = stream()
+    with torch.autocast("cpu", torch.bfloat16):
+        _, memory = model.loss(tokens[:, :6], tokens[:, 1:7])
+        half, memory = model.loss(tokens[:, 6:12], tokens[:, 7:13], memory)
+        half.mean().backward()
+    _, memory = model.loss(tokens[:, :6], tokens[:, 1:7])
+    whole, _ = model.loss(tokens[:, 6:12], tokens[:, 7:13], memory)
+    torch.testing.assert_close(half.float(), whole, rtol=0.02, atol=0.02)
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_model_gives_the_same() -> None:
+    torch.manual_seed(0)
+    model = TransformerXL(replace(TINY, width=16, head_width=8, cutoffs=(4, 8), div_value=2))
+    tokens = stream()
+    results: list[tuple[Tensor, Tensor]] = []
+    for run in (model, torch.compile(model, backend="aot_eager")):
+        model.zero_grad()
+        memory = None
+        for start in (0, 4, 8):
+            rows, memory = run(tokens[:, start : start + 4], memory)
+        rows.square().mean().backward()
+        gradient = model.layers()[0].attention.query.weight.grad
+        assert gradient is not None
+        results.append((rows.detach(), gradient.clone()))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from huiyan.attention.cache import KeyValueCache
-from huiyan.attention.masks import Causal, Mask, Window
+from huiyan.attention.masks import Causal, Keys, Mask, Window
 from huiyan.attention.multihead import MultiHeadAttention
 from huiyan.attention.positions.xl import XLBiases, XLRelative
 from huiyan.core.config import Config, require
@@ -127,19 +127,49 @@ PUBLISHED = {
 
 
 class XLMemory(NamedTuple):
-    """What a model keeps of the tokens it has read: what entered each layer, `b n m` each."""
+    """What a model keeps of the tokens it has read.
+
+    ``states`` are what entered each layer, `b n m` each. Streams that have fewer than `n` have them at the end, and
+    ``lengths``, `b`, says how many; None is `n` for all.
+    """
 
     states: tuple[Tensor, ...]
+    lengths: Tensor | None = None
 
     @property
     def length(self) -> int:
-        """Tokens kept."""
+        """Tokens kept of the stream that has most."""
         return self.states[0].shape[1] if self.states else 0
 
-    def then(self, entered: Sequence[Tensor], longest: int) -> "XLMemory":
-        """With the next segment's, the last ``longest`` of both; no gradient passes into them."""
+    def then(self, entered: Sequence[Tensor], longest: int, lengths: Tensor | None = None) -> "XLMemory":
+        """With the next segment's, the last ``longest`` of both; no gradient passes into them.
+
+        Args:
+            entered: what entered each layer, `b l m`.
+            longest: tokens to keep at most.
+            lengths: how many of the `l` are tokens of each stream; None is all.
+        """
         joined = (torch.cat((old, new.detach()), dim=1) for old, new in zip(self.states, entered, strict=True))
-        return XLMemory(tuple(rows[:, max(0, rows.shape[1] - longest) :] for rows in joined))
+        if self.lengths is None and lengths is None:
+            return XLMemory(tuple(rows[:, max(0, rows.shape[1] - longest) :] for rows in joined))
+        like = entered[0]
+        read = torch.full((len(like),), like.shape[1], device=like.device) if lengths is None else lengths
+        held = torch.full_like(read, self.length) if self.lengths is None else self.lengths
+        kept = (held + read).clamp(max=longest)
+        size = int(kept.max())
+        places = (self.length + read)[:, None] + torch.arange(-size, 0, device=like.device)
+        places = places.clamp(min=0)[..., None]
+        return XLMemory(tuple(rows.take_along_dim(places, dim=1) for rows in joined), kept)
+
+    def seen(self, n_tokens: int, lengths: Tensor | None) -> Keys | None:
+        """Which of the states kept and of `n_tokens` behind them are tokens of each stream; None where all are."""
+        if self.lengths is None and lengths is None:
+            return None
+        one = self.states[0]
+        read = torch.full((len(one),), n_tokens, device=one.device) if lengths is None else lengths
+        held = torch.full_like(read, self.length) if self.lengths is None else self.lengths
+        places = torch.arange(-self.length, n_tokens, device=one.device)
+        return Keys((places >= -held[:, None]) & (places < read[:, None]))
 
 
 class RecurrentLayer(TransformerLayer):
@@ -198,18 +228,26 @@ class TransformerXL(nn.Module):
         self.checkpointed = False
 
     def forward(
-        self, tokens: Int[Tensor, "b l"], memory: XLMemory | None = None
+        self,
+        tokens: Int[Tensor, "b l"],
+        memory: XLMemory | None = None,
+        *,
+        lengths: Int[Tensor, " b"] | None = None,
     ) -> tuple[Float[Tensor, "b l m"], XLMemory]:
         """The last states of a segment, and the memory for the next.
 
         Args:
             tokens: what follows in each stream.
             memory: of what came before; None at the beginning.
+            lengths: how many tokens of each stream there are, from 0 to `l`; the others are passed over, and their rows
+                mean nothing. None is `l` for all.
         Raises:
-            ShapeError: another number of streams than the memory has, or no tokens.
+            ShapeError: another number of streams than the memory has, no tokens, or lengths that cannot be.
         """
         memory = self._memory_for(tokens, memory)
-        x, mask = self.dropout(self.embeddings(tokens)), self.mask()
+        lengths = _checked(lengths, tokens)
+        x, mask, seen = self.dropout(self.embeddings(tokens)), self.mask(), memory.seen(tokens.shape[1], lengths)
+        mask = mask if seen is None else mask & seen
         entered: list[Tensor] = []
         for layer, states in zip(self.layers(), memory.states, strict=True):
             entered.append(x)
@@ -217,18 +255,32 @@ class TransformerXL(nn.Module):
                 x = checkpoint(_run, layer, x, mask, states, use_reentrant=False)
             else:
                 x = layer(x, None, mask, memory=states)
-        return self.dropout(x), memory.then(entered, self.config.memory_length)
+        return self.dropout(x), memory.then(entered, self.config.memory_length, lengths)
 
     def loss(
-        self, tokens: Int[Tensor, "b l"], targets: Int[Tensor, "b l"], memory: XLMemory | None = None
+        self,
+        tokens: Int[Tensor, "b l"],
+        targets: Int[Tensor, "b l"],
+        memory: XLMemory | None = None,
+        *,
+        lengths: Int[Tensor, " b"] | None = None,
     ) -> tuple[Float[Tensor, "b l"], XLMemory]:
         """−log p of every target, in nats, and the memory for the next segment.
 
+        Args:
+            tokens: as of ``forward``.
+            targets: what comes after each.
+            memory: as of ``forward``.
+            lengths: as of ``forward``; the loss of what is passed over is 0.
         Raises:
             ShapeError: as ``forward``.
         """
-        rows, next_memory = self(tokens, memory)
-        return self.output(rows.flatten(0, 1), targets.flatten()).unflatten(0, targets.shape), next_memory
+        rows, next_memory = self(tokens, memory, lengths=lengths)
+        if lengths is None:
+            return self.output(rows.flatten(0, 1), targets.flatten()).unflatten(0, targets.shape), next_memory
+        places = torch.arange(tokens.shape[1], device=tokens.device) < lengths.to(tokens.device)[:, None]
+        found = self.output(rows[places], targets[places])
+        return found.new_zeros(targets.shape).masked_scatter(places, found), next_memory
 
     def go_on(self, tokens: Int[Tensor, "b l"], caches: Sequence[KeyValueCache]) -> Float[Tensor, "b l m"]:
         """The last states of what follows, from keys and values that were projected once; for evaluation.
@@ -328,6 +380,17 @@ class TransformerXL(nn.Module):
                 f"Got {len(tokens)} streams for {self.config.n_layers} layers."
             )
         return memory
+
+
+def _checked(lengths: Tensor | None, tokens: Tensor) -> Tensor | None:
+    if lengths is None:
+        return None
+    if lengths.shape != tokens.shape[:1] or bool(((lengths < 0) | (lengths > tokens.shape[1])).any()):
+        raise ShapeError(
+            f"lengths are a number from 0 to {tokens.shape[1]} for each of {len(tokens)} streams. "
+            f"Got {lengths.tolist()}."
+        )
+    return lengths.to(tokens.device)
 
 
 def _run(layer: RecurrentLayer, x: Tensor, mask: Mask, states: Tensor) -> Tensor:

@@ -43,7 +43,9 @@ def attend_blockwise(
     Args:
         block_size: queries and keys in a block; None chooses. The result does not depend on it, rounding aside.
     """
-    return _Blockwise.apply(q, k, v, scoring, block_size, *scoring.tensors())
+    # Its loops over blocks would be unrolled into a graph of thousands of small operations: they stay out of it.
+    apply = torch.compiler.disable(_Blockwise.apply) if torch.compiler.is_compiling() else _Blockwise.apply
+    return apply(q, k, v, scoring, block_size, *scoring.tensors())
 
 
 class _Blockwise(torch.autograd.Function):

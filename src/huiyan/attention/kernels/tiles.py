@@ -273,7 +273,7 @@ class _Diagonals:
         if isinstance(self.where, Span):
             self.where.of(gradient, 1).add_(rows)
         else:
-            gradient.index_add_(1, self.where, rows)
+            gradient.index_add_(1, self.where, rows.to(gradient.dtype))
 
 
 def skewed(x: Float[Tensor, "*b q w"], n_columns: int) -> Float[Tensor, "*b q #k"]:
