@@ -135,6 +135,20 @@ def unpack(
     return io.BufferedReader(_Unpacked(pieces, counted, name), _CHUNK_BYTES)
 
 
+def telling_bytes(path: str, compression: Compression | None, n: int) -> bytes:
+    """What to guess a file's encoding from: its first `n` bytes, or if it begins in ASCII the first that are not.
+
+    Raises:
+        DataError: it is not there, or damaged.
+    """
+    counted = open_counted(path)
+    with unpack(buffered(counted), counted, compression, path) as stream:
+        sample = stream.read(n)
+        while sample.isascii() and b"\0" not in sample and (following := stream.read(n)):
+            sample = following
+    return sample
+
+
 def _gzip_pieces(packed: io.BufferedReader, name: str) -> Iterator[bytes]:
     with _damage_named(name, "gzip"), gzip.GzipFile(fileobj=packed) as unpacked:
         while piece := unpacked.read1(_CHUNK_BYTES):

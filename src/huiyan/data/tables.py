@@ -25,7 +25,7 @@ from huiyan.data.formats import (
 from huiyan.data.jsonl import JsonLinesReader
 from huiyan.data.limits import MAX_SPOOLED_BYTES
 from huiyan.data.lines import Lines, text_of_bytes
-from huiyan.data.streams import CountedReader, buffered, is_stream, open_counted, unpack
+from huiyan.data.streams import CountedReader, buffered, is_stream, open_counted, telling_bytes, unpack
 from huiyan.data.workbooks import WorkbookReader
 
 _CHUNK_BYTES = 2**20
@@ -170,18 +170,8 @@ def _kind_of(stream: io.BufferedReader, asked: EncodingGuess | None, name: str) 
 
 
 def _sample(stream: io.BufferedReader, found: Format, name: str) -> bytes:
-    """What to guess an encoding from: the first bytes, or in a file that begins in ASCII the first that are not.
-
-    A pipe is read only once and may be live, so there it is what has arrived.
-    """
-    if is_stream(name):
-        return stream.peek()
-    counted = open_counted(name)
-    with unpack(buffered(counted), counted, found.compression, name) as again:
-        sample = again.read(SAMPLE_BYTES)
-        while sample.isascii() and b"\0" not in sample and (following := again.read(SAMPLE_BYTES)):
-            sample = following
-    return sample
+    """What to guess an encoding from; a pipe is read only once and may be live, so there it is what has arrived."""
+    return stream.peek() if is_stream(name) else telling_bytes(name, found.compression, SAMPLE_BYTES)
 
 
 def _spooled(stream: io.BufferedReader, resources: contextlib.ExitStack, name: str) -> str:

@@ -21,6 +21,7 @@ from huiyan.core.config import Config, require
 from huiyan.core.errors import ConfigError, ShapeError
 from huiyan.models.adaptive import AdaptiveEmbedding, AdaptiveSoftmax
 from huiyan.models.low_rank import bias_of
+from huiyan.models.segments import SegmentModel, depths_of
 from huiyan.models.stack import (
     Context,
     FeedForward,
@@ -198,7 +199,7 @@ class RecurrentLayer(TransformerLayer):
         return self.residual(x, self.feed_forward, self.feed_forward_norm, self.feed_forward_dropout)
 
 
-class TransformerXL(nn.Module):
+class TransformerXL(SegmentModel):
     """Transformer-XL: embeddings, recurrent layers, adaptive softmax.
 
     Dense, since streams go on in step: `b` streams of text, a segment of `l` tokens of each at a time.
@@ -211,7 +212,7 @@ class TransformerXL(nn.Module):
 
     def __init__(self, config: TransformerXLConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.vocab_size = config, config.vocab_size
         self.embeddings = AdaptiveEmbedding(
             config.vocab_size,
             config.width,
@@ -310,6 +311,14 @@ class TransformerXL(nn.Module):
                 hint="Build the model with same_length=True, as the paper evaluates.",
             )
         return [KeyValueCache(max_length=self.config.memory_length) for _ in range(self.config.n_layers)]
+
+    def memory_of(self, states: Sequence[Tensor]) -> XLMemory | None:
+        """The memory of what entered each layer."""
+        return XLMemory(tuple(states)) if states else None
+
+    def by_depth(self) -> list[list[nn.Parameter]]:
+        """Embeddings, each layer, and the output with the biases that layers share."""
+        return depths_of(self, [self.embeddings, *self.stack.layers])
 
     def layers(self) -> list[RecurrentLayer]:
         """In order."""

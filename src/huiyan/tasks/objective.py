@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from huiyan.core.packed import Packed
+from huiyan.data.packing import training_batches
 from huiyan.models.classifier import SequenceClassifier
 from huiyan.models.early_exit import ExitingClassifier, depth_weights
 
@@ -24,7 +25,33 @@ class Loss(Protocol):
         ...
 
 
-class TextObjective:
+class ShuffledRows:
+    """Rows that are trained in any order, each by itself.
+
+    Args:
+        lengths: tokens of each.
+        sampled_as: a number for each row; in every epoch each number is drawn as often as any other. None takes every
+            row once.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, sampled_as: np.ndarray | None = None) -> None:
+        self.lengths, self._sampled_as = lengths, sampled_as
+
+    def batches(self, epoch: int, *, batch_tokens: int, seed: int) -> list[list[int]]:
+        """The batches of an epoch: rows in an order drawn from the seed, filled to the token budget."""
+        return training_batches(
+            self.lengths, batch_tokens=batch_tokens, seed=seed, epoch=epoch, sampled_as=self._sampled_as
+        )
+
+    def carried(self) -> dict[str, Tensor]:
+        """Nothing goes from a batch to the next."""
+        return {}
+
+    def set_carried(self, tensors: dict[str, Tensor]) -> None:
+        """Nothing."""
+
+
+class TextObjective(ShuffledRows):
     """Texts as token ids, what is wanted for each, and a model to learn it.
 
     Args:
@@ -47,9 +74,8 @@ class TextObjective:
         loss: Loss,
         sampled_as: np.ndarray | None = None,
     ) -> None:
+        super().__init__([len(sequence) for sequence in sequences], sampled_as=sampled_as)
         self.model = model
-        self.lengths = [len(sequence) for sequence in sequences]
-        self.sampled_as = sampled_as
         self._sequences, self._targets, self._sources, self._loss = sequences, targets, sources, loss
         self._device = next(model.parameters()).device
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from huiyan.core.errors import ArtifactError
 from huiyan.core.files import atomic_path
 
-FORMAT = "2"
+FORMAT = "3"
 STATE = "state.json"
 
 

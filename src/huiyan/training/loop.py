@@ -8,13 +8,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from huiyan.core.devices import resolve_precision, wait_for
 from huiyan.core.errors import NonFiniteLossError
 from huiyan.core.files import write_json
+from huiyan.core.processes import (
+    add_gradients,
+    agreed,
+    any_of_all,
+    gathered,
+    is_first,
+    own_of,
+    process_count,
+    process_number,
+    sum_of_all,
+)
 from huiyan.core.seeds import derive_seed
 from huiyan.training import checkpoints
 from huiyan.training.config import TrainingConfig
@@ -29,6 +39,8 @@ from huiyan.training.tracking import Tracker
 
 LAST = "last.safetensors"
 """The checkpoint that ``--resume`` goes on from."""
+_HISTORY = 5_000
+"""Steps that the history keeps about, of a run that is longer: it is written with every checkpoint."""
 _SAVING_SHARE = 0.05
 """The most that checkpoints between steps may take of the time."""
 _START_AGAIN = "start again with a lower --learning-rate, or with --precision fp32, and --overwrite."
@@ -47,9 +59,16 @@ class Objective(Protocol):
         """Tokens in each training row."""
         ...
 
-    @property
-    def sampled_as(self) -> np.ndarray | None:
-        """A number for each row, each drawn equally often in an epoch; None takes every row once."""
+    def batches(self, epoch: int, *, batch_tokens: int, seed: int) -> list[list[int]]:
+        """The batches of an epoch, as row numbers, in order; the same again for the same arguments."""
+        ...
+
+    def carried(self) -> dict[str, Tensor]:
+        """What a batch leaves for the next beside weights (the memory of a stream), by name; mostly nothing."""
+        ...
+
+    def set_carried(self, tensors: dict[str, Tensor]) -> None:
+        """Go on with what ``carried`` gave."""
         ...
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
@@ -132,6 +151,8 @@ class TrainingLoop:
         self.objective, self.validation, self.config = objective, validation, config
         self.reporter, self.folder, self.tracker = reporter, folder, tracker
         self.identity = {**(identity or {}), **{key: repr(value) for key, value in config.to_dict().items()}}
+        if process_count() > 1:
+            self.identity["processes"] = str(process_count())
         self.model = objective.model
         self.device = next(self.model.parameters()).device
         self.state = TrainingState(precision=resolve_precision(config.precision, self.device))
@@ -164,7 +185,8 @@ class TrainingLoop:
 
     def _run(self, *, resume: bool) -> None:
         with _own_randomness(self.device):
-            torch.manual_seed(derive_seed(self.config.seed, "training"))
+            number = process_number()
+            torch.manual_seed(derive_seed(self.config.seed, "training", *([number] if number else [])))
             if not (resume and self._restore()):
                 self._begin()
             # A run that was killed while it was being judged has no step left to do.
@@ -187,16 +209,17 @@ class TrainingLoop:
                 state.epochs_done = step.epoch + step.epoch_done
                 state.seconds += time.monotonic() - began
                 state.cpu_seconds += time.process_time() - began_on_cores
-                self._record(loss, rate)
+                self._record(loss, rate, keep=step.validate)
                 if step.validate:
                     self._validate(number)
                 if self.tracker is not None:
                     self.tracker.tell(state.history[-1])
-                if stop.asked or self._is_over or self._checkpoint_is_due():
+                asked, due = any_of_all([stop.asked, is_first() and self._checkpoint_is_due()], self.device)
+                if asked or self._is_over or due:
                     self._save()
-                if stop.asked or self._is_over:
+                if asked or self._is_over:
+                    state.interrupted = asked and not self._is_over
                     break
-            state.interrupted = stop.asked and not self._is_over
         finally:
             self.reporter.end()
             if self.tracker is not None:
@@ -210,7 +233,8 @@ class TrainingLoop:
             number - 1, total=self.state.total_steps, warmup=config.warmup, schedule=config.schedule
         )
         rate = set_learning_rate(self.optimiser, factor)
-        loss = sum(self._accumulate(step.batches, number))
+        loss = sum_of_all(sum(self._accumulate(step.batches, number)), self.device)
+        add_gradients(list(self.names))
         self.scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or float("inf"))
         # With fp16 an overflow is expected now and then: the scaler leaves that step out and scales less.
@@ -220,17 +244,18 @@ class TrainingLoop:
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
         tokens = sum(self.objective.lengths[row] for batch in step.batches for row in batch)
-        return loss, rate, tokens
+        return loss, rate, round(sum_of_all(tokens, self.device))
 
     def _accumulate(self, batches: list[list[int]], number: int) -> Iterator[float]:
         """Add up the gradients of batches; gives each batch's share of the mean loss of the step."""
         # The weight of the whole step divides every part, so k batches of one step equal one batch k times as large.
-        weight = sum(self.objective.loss_weight(batch) for batch in batches)
+        weight = sum_of_all(sum(self.objective.loss_weight(batch) for batch in batches), self.device)
         for batch in batches:
             with autocast(self.state.precision, self.device):
                 loss = self.objective.loss_sum(batch) / weight
             value = float(loss.detach())
-            if not math.isfinite(value):
+            # Of several processes all learn of it from the gradient.
+            if process_count() == 1 and not math.isfinite(value):
                 self._stop_on_non_finite("loss", value, number, [batch])
             self.scaler.scale(loss).backward()
             yield value
@@ -248,8 +273,11 @@ class TrainingLoop:
             hint=f"Look at those rows; {_START_AGAIN}",
         )
 
-    def _record(self, loss: float, rate: float) -> None:
+    def _record(self, loss: float, rate: float, *, keep: bool) -> None:
         state = self.state
+        every = max(1, state.total_steps // _HISTORY)
+        if state.history and not keep and state.history[-1]["step"] % every and not state.history[-1]["validation"]:
+            del state.history[-1]
         state.history.append(
             {
                 "step": state.step,
@@ -273,7 +301,8 @@ class TrainingLoop:
         state = self.state
         metric = self.validation.metric if self.config.metric == "auto" else self.config.metric
         self.model.eval()
-        figures = self.validation.run()
+        found = self.validation.run()
+        figures = dict(zip(found, agreed(list(found.values()), self.device), strict=True))
         if not math.isfinite(figures["loss"]):
             raise NonFiniteLossError(
                 f"The validation loss became {figures['loss']} after step {number}.",
@@ -310,6 +339,13 @@ class TrainingLoop:
         """Write the checkpoint; the moments only where there are steps left to do."""
         if self.folder is None:
             return
+        own = {f"carried.{name}": tensor for name, tensor in self.objective.carried().items()}
+        own["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            own["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        own = gathered(own, self.device)
+        if not is_first():
+            return
         began = time.monotonic()
         best, state = self._best_path(self.folder), asdict(self.state)
         if self.best_weights is not None and not best.exists():
@@ -317,9 +353,7 @@ class TrainingLoop:
         tensors = {f"model.{name}": tensor for name, tensor in checkpoints.weights_of(self.model).items()}
         if not self._is_over:
             tensors |= checkpoints.optimiser_tensors(self.optimiser, self.names)
-        tensors["random.cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        tensors |= own
         checkpoints.write_checkpoint(self.folder / LAST, tensors, {"state": state, "scaler": self.scaler.state_dict()})
         for path in self.folder.glob("best-*.safetensors"):
             if path != best:
@@ -343,10 +377,12 @@ class TrainingLoop:
         """Decide how many steps there are, and write down all that is decided now."""
         self.state.total_steps = self._plan_steps()
         if self.folder is not None:
-            # Before it is said what they would belong to.
-            checkpoints.start_afresh(self.folder)
             precision, total = self.state.precision, self.state.total_steps
-            Start.here(self.device, identity=self.identity, precision=precision, total_steps=total).write(self.folder)
+            start = Start.here(self.device, identity=self.identity, precision=precision, total_steps=total)
+            if is_first():
+                # Before it is said what they would belong to.
+                checkpoints.start_afresh(self.folder)
+                start.write(self.folder)
 
     def _restore(self) -> bool:
         """Take up what was begun in the folder; False when nothing was."""
@@ -357,7 +393,8 @@ class TrainingLoop:
             self.reporter.note(f"note: {remark}")
         self.state = TrainingState(total_steps=start.total_steps, precision=start.precision)
         self.scaler = gradient_scaler(start.precision, self.device)
-        checkpoints.remove_unfinished(self.folder)
+        if is_first():
+            checkpoints.remove_unfinished(self.folder)
         if (self.folder / LAST).exists():
             self._take_up(self.folder)
         self.reporter.note(f"going on from step {self.state.step} of {self.state.total_steps}")
@@ -372,9 +409,13 @@ class TrainingLoop:
         checkpoints.set_weights(self.model, weights)
         checkpoints.set_optimiser_tensors(self.optimiser, self.names, tensors)
         self.scaler.load_state_dict(saved["scaler"])
-        torch.set_rng_state(tensors["random.cpu"])
-        if "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+        own = own_of(tensors)
+        torch.set_rng_state(own["random.cpu"])
+        if "random.cuda" in own:
+            torch.cuda.set_rng_state(own["random.cuda"], self.device)
+        begin = "carried."
+        carried = {name.removeprefix(begin): tensor for name, tensor in own.items() if name.startswith(begin)}
+        self.objective.set_carried(carried)
         if self.state.best_step:
             self.best_weights, _ = checkpoints.read_checkpoint(self._best_path(folder))
 
@@ -383,12 +424,9 @@ class TrainingLoop:
             config = self.config
             steps = steps_of_epoch(
                 epoch,
-                self.objective.lengths,
-                batch_tokens=config.batch_tokens,
+                self.objective.batches(epoch, batch_tokens=config.batch_tokens, seed=config.seed),
                 accumulate=config.accumulate,
                 validations_per_epoch=config.validations_per_epoch,
-                seed=config.seed,
-                sampled_as=self.objective.sampled_as,
             )
             self._epoch = (epoch, steps)
         return self._epoch[1]
@@ -415,7 +453,8 @@ class TrainingLoop:
                 validation_tokens=self.validation.tokens,
                 minutes=self.config.max_minutes,
             )
-        total = min(wanted, fitting)
+        (first,) = agreed([fitting], self.device)
+        total = min(wanted, round(first))
         fit = f"{total} of the {wanted} steps of {self.config.epochs} epochs fit into {self.config.max_minutes:g} min"
         few = total < min(wanted, FEW_STEPS)
         self.reporter.note(fit + (": few; give it more time, or a quieter machine" if few else ""))

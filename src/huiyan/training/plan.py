@@ -4,10 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from huiyan.data.packing import training_batches
-
 FEW_STEPS = 50
 """Fewer steps than this seldom move a new head far from where it began."""
 
@@ -31,16 +27,12 @@ class Step:
 
 def steps_of_epoch(
     epoch: int,
-    lengths: Sequence[int],
+    batches: list[list[int]],
     *,
-    batch_tokens: int,
     accumulate: int,
     validations_per_epoch: int,
-    seed: int,
-    sampled_as: np.ndarray | None = None,
 ) -> list[Step]:
-    """The steps of one epoch, the same for the same arguments; ``sampled_as`` is that of ``training_batches``."""
-    batches = training_batches(lengths, batch_tokens=batch_tokens, seed=seed, epoch=epoch, sampled_as=sampled_as)
+    """The steps of one epoch, from its batches in order."""
     groups = [batches[start : start + accumulate] for start in range(0, len(batches), accumulate)]
     stops = {round(len(groups) * part / validations_per_epoch) for part in range(1, validations_per_epoch + 1)}
     return [Step(epoch, group, number / len(groups), number in stops) for number, group in enumerate(groups, start=1)]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from huiyan.core.errors import ConfigError, NonFiniteLossError
+from huiyan.data.packing import training_batches
 from huiyan.training import checkpoints
 from huiyan.training.checkpoints import read_checkpoint, weights_of
 from huiyan.training.config import TrainingConfig
@@ -33,7 +34,15 @@ class Toy:
         if poison is not None:
             self.inputs[poison] = float("nan")
         self.seen: list[list[int]] = []
-        self.sampled_as = None
+
+    def batches(self, epoch: int, *, batch_tokens: int, seed: int) -> list[list[int]]:
+        return training_batches(self.lengths, batch_tokens=batch_tokens, seed=seed, epoch=epoch)
+
+    def carried(self) -> dict[str, Tensor]:
+        return {}
+
+    def set_carried(self, tensors: dict[str, Tensor]) -> None:
+        assert not tensors
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         return [list(self.model[0].parameters()), list(self.model[3].parameters())]

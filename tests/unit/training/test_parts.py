@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from huiyan.core.errors import ConfigError
+from huiyan.data.packing import training_batches
 from huiyan.training.config import TrainingConfig
 from huiyan.training.optimiser import build_optimiser, set_learning_rate
 from huiyan.training.plan import steps_of_epoch, walk
@@ -60,7 +61,8 @@ def test_frozen_parameters_are_left_out() -> None:
 
 def test_walk_numbers_steps_over_epochs_and_validates_last() -> None:
     def epoch_steps(epoch: int) -> list:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
-        return steps_of_epoch(epoch, [4] * 6, batch_tokens=8, accumulate=1, validations_per_epoch=1, seed=0)
+        batches = training_batches([4] * 6, batch_tokens=8, seed=0, epoch=epoch)
+        return steps_of_epoch(epoch, batches, accumulate=1, validations_per_epoch=1)
 
     walked = list(walk(epoch_steps, start=0, total=5))
     assert [number for number, _ in walked] == [1, 2, 3, 4, 5]

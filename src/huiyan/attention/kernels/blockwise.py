@@ -44,7 +44,9 @@ def attend_blockwise(
         block_size: queries and keys in a block; None chooses. The result does not depend on it, rounding aside.
     """
     # Its loops over blocks would be unrolled into a graph of thousands of small operations: they stay out of it.
-    apply = torch.compiler.disable(_Blockwise.apply) if torch.compiler.is_compiling() else _Blockwise.apply
+    apply: Any = _Blockwise.apply
+    if torch.compiler.is_compiling():
+        apply = torch.compiler.disable(apply)
     return apply(q, k, v, scoring, block_size, *scoring.tensors())
 
 
