@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.strip()]
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines), model_prefix=str(folder / "spiece"), minloglevel=2, num_threads=1,
-        vocab_size=500, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+        vocab_size=500, character_coverage=0.98, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
     )  # fmt: skip
     return folder
 
@@ -69,7 +69,8 @@ def test_a_seed_draws_the_same_again(folder: Path, capsys: pytest.CaptureFixture
     [
         ([], "There is no text to go on with"),
         (["a", "--temperature", "0"], "temperature"),
-        (["a", "--best", "3"], "n_best"),
+        (["a", "--best", "3"], "--best 3 asks for more"),
+        (["a", "--beams", "2", "--top-p", "0.9"], "--top-p draws tokens"),
         (["a", "--file", "nowhere.txt"], "nowhere.txt cannot be read"),
         (["a", "--stop", ""], "stops"),
         (["a", "--sample", "--beams", "2"], "sample"),

@@ -150,3 +150,17 @@ def test_a_model_that_is_there_is_attached_and_one_without_the_interface_refused
     config = transformers.AutoConfig.for_model("deberta-v2", **SMALL)
     with pytest.raises(ConfigError, match="DebertaV2Model does not go through the interface"):
         huiyan.bridge.attach(transformers.AutoModel.from_config(config))
+
+
+def test_models_are_told_apart_by_whether_their_code_asks_the_interface() -> None:
+    small = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = transformers.AutoConfig.for_model(
+        "whisper", d_model=16, vocab_size=60, pad_token_id=0, encoder_ffn_dim=16, decoder_ffn_dim=16, **small
+    )
+    huiyan.bridge.attach(transformers.AutoModel.from_config(config))  # says that it does not, and does
+    with pytest.raises(ConfigError, match="for models of transformers"):
+        huiyan.bridge.attach(torch.nn.Linear(2, 2))  # pyright: ignore[reportArgumentType]
+    config = transformers.AutoConfig.for_model("bloom", hidden_size=16, n_head=2, n_layer=1, vocab_size=60)
+    bloom = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=huiyan.bridge.NAME)
+    with pytest.raises(ConfigError, match="computes with its mask by itself"):
+        bloom(torch.ones(1, 3, dtype=torch.long))

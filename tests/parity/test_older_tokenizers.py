@@ -130,6 +130,17 @@ def test_they_read_what_we_save(family: str, tmp_path: Path) -> None:
     assert [list(one) for one in ours.encode_batch(pairs, max_length=64)] == expected
 
 
+def test_spaces_taken_away_in_front_do_not_take_the_one_put_there(tmp_path: Path) -> None:
+    # BPE with SentencePiece's own default of joining spaces, in the manner of newer Llamas.
+    own = {**LLAMA, "normalization_rule_name": "nmt_nfkc", "remove_extra_whitespaces": True}
+    pieces = train(tmp_path / "tokenizer.model", **own)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"legacy": False, "add_bos_token": False}))
+    ours = Tokenizer.from_folder(tmp_path)
+    texts = [*TEXTS, " x", "  two  spaces "]
+    assert ours.encode_batch(texts, max_length=1000) == [pieces.encode(text) for text in texts]
+
+
 def test_sentinels_count_down_behind_the_pieces(tmp_path: Path) -> None:
     train(tmp_path / "spiece.model", **T5)
     write(tmp_path, "t5")

@@ -424,7 +424,10 @@ class Maps:
 
     def _seen(self) -> dict[int, list[LayerMaps]]:
         if not self.layers:
-            raise IndexError("Nothing was observed yet. Call the model inside the `with` block.")
+            raise IndexError(
+                "Nothing was observed: no attention of Huiyan ran in the block. Call the model inside it; a model of "
+                "transformers is first given to huiyan.bridge.attach."
+            )
         return self.layers
 
     def __repr__(self) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Bool
@@ -11,6 +11,7 @@ from transformers import masking_utils
 
 from huiyan.attention.blocks import Block, Sees
 from huiyan.attention.masks import Causal, Keys, Mask, Window
+from huiyan.core.errors import ConfigError
 
 Rule = Callable[..., Any]  # of a sequence, a head, a query and a key: whether they may attend
 
@@ -69,6 +70,19 @@ class Seen:
     """
 
     mask: Mask | None
+
+    @classmethod
+    def __torch_function__(cls, *_call: object) -> NoReturn:
+        """What torch calls when a model computes with it.
+
+        Raises:
+            ConfigError: always: such a model has an attention of its own.
+        """
+        raise ConfigError(
+            "This model computes with its mask by itself: its attention does not go through the interface of "
+            "transformers, and Huiyan cannot take its place.",
+            hint="Use attn_implementation='eager'.",
+        )
 
 
 def mask_for_models(

@@ -1,5 +1,6 @@
 """Our attention under the names of `transformers`' interface."""
 
+import sys
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,7 +25,11 @@ def attach(model: PreTrainedModel) -> PreTrainedModel:
     Raises:
         ConfigError: its attention does not go through the interface, so that nothing would change.
     """
-    if not type(model).is_backend_compatible():
+    if not isinstance(model, PreTrainedModel):
+        raise ConfigError(f"The bridge is for models of transformers. Got {type(model).__name__}.")
+    # What a class says of itself is not always so (Whisper's): whose code asks the interface will use it.
+    asks = "ALL_ATTENTION_FUNCTIONS" in vars(sys.modules[type(model).__module__])
+    if not (asks or type(model).is_backend_compatible()):
         raise ConfigError(
             f"The attention of {type(model).__name__} does not go through the interface of transformers: Huiyan cannot "
             "take its place.",

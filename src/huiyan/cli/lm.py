@@ -34,12 +34,13 @@ def generate(
     Args:
         model: Folder of a language model: config.json, safetensors and the files of its tokenizer.
         texts: What to go on with. Put -- before them where one begins with a hyphen.
-        file: Read the texts from this file, one a line; - is standard input.
+        file: Read further texts from this file, one a line; - is standard input.
         stop: End before this text; may be given several times.
         writing: How the model writes.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: auto, fp32, bf16 or fp16; auto is bf16 where the machine multiplies it.
-        json: Print one JSON object for each text written.
+        json: Print one JSON object for each text written, its prompt beside it; without it what is written comes a
+            text after the other, in the order of the prompts.
     """
     import json as json_module
 
@@ -63,9 +64,18 @@ def generate(
 def _lines(path: Path) -> list[str]:
     try:
         data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        return data.decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror or error}.") from error
+    from huiyan.data.encodings import SAMPLE_BYTES, guess_encoding
+
+    name = guess_encoding(data[:SAMPLE_BYTES]).name
+    try:
+        text = data.decode("utf-8-sig" if name == "utf-8" else name)
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"{path} looks like {name}, and byte {error.start} is no text in it.", hint="Save the file as UTF-8."
+        ) from error
+    return text.splitlines()
 
 
 def _say(text: str) -> None:

@@ -1,5 +1,6 @@
 """How texts are written: options, and what a folder says of them. This file imports no torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -80,7 +81,8 @@ class GenerationConfig(Config):
         require(0 < self.top_p <= 1, "top_p", "above 0, at most 1", self.top_p)
         require(0 <= self.min_p <= 1, "min_p", "from 0 to 1", self.min_p)
         require(self.repetition_penalty > 0, "repetition_penalty", "above 0", self.repetition_penalty)
-        require(all(self.stop_sequences), "stop_sequences", "runs of at least one token", self.stop_sequences)
+        runs = all(isinstance(run, Sequence) and not isinstance(run, str) and run for run in self.stop_sequences)
+        require(runs, "stop_sequences", "runs of at least one token id", self.stop_sequences)
         require(self.n_best <= self.n_beams, "n_best", f"at most n_beams, {self.n_beams}", self.n_best)
         fits = is_count(self.n_groups, self.n_beams) and self.n_beams % self.n_groups == 0
         require(fits, "n_groups", f"a divisor of n_beams, {self.n_beams}", self.n_groups)

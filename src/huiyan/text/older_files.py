@@ -221,8 +221,10 @@ def _build(
     steps = [*first, *([normalizers.Precompiled(file.replaced)] if file.replaced else [])]
     if file.spaces_joined:
         steps += [normalizers.Strip(left=True, right=True), normalizers.Replace(Regex(" {2,}"), " ")]
-    # In the newer manner a space is put before the text, not again after each special token.
-    scheme = ("always" if legacy or not file.is_bpe else "first") if file.space_before else "never"
+    # In the newer manner a space is put before the text, not again after each special token. "first" is told by the
+    # place in the text as it came, so that it finds nothing to do where spaces in front were taken away.
+    again = legacy or not file.is_bpe or file.spaces_joined
+    scheme = ("always" if again else "first") if file.space_before else "never"
     if file.spaces_joined or scheme != "always":
         split = file.splits_at_spaces and not file.is_bpe
         backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme=scheme, split=split)

@@ -170,6 +170,11 @@ class Tokenizer:
         return self._id_of("pad_token")
 
     @property
+    def begin_id(self) -> int | None:
+        """The id of the token that begins a text; None where there is none."""
+        return self._id_of("bos_token")
+
+    @property
     def end_id(self) -> int | None:
         """The id of the token that ends a text; None where there is none."""
         return self._id_of("eos_token")

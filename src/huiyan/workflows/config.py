@@ -165,6 +165,24 @@ class WritingConfig(Config):
     best: int | None = None
     repetition_penalty: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("max_tokens", "beams", "best", "top_k"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, "1 or more", value)
+        for name in ("temperature", "repetition_penalty"):
+            value = getattr(self, name)
+            require(value is None or value > 0, name, "above 0", value)
+        drawing = [name for name in ("sample", "temperature", "top_k", "top_p", "min_p") if getattr(self, name)]
+        if drawing and (self.beams or 1) > 1:
+            raise ConfigError(
+                f"--{drawing[0].replace('_', '-')} draws tokens, and --beams searches for the likeliest text.",
+                hint="Give one of them.",
+            )
+        if (self.best or 1) > (self.beams or 1):
+            raise ConfigError(
+                f"--best {self.best} asks for more texts than --beams keeps.", hint=f"Give --beams {self.best} or more."
+            )
+
     def options(self) -> dict[str, Any]:
         """The same for ``GenerationConfig``, without what is left out."""
         drawing = {name: getattr(self, name) for name in ("temperature", "top_k", "top_p", "min_p")}

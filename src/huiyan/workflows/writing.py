@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from huiyan.core.config import require
 from huiyan.core.devices import pick_device, resolve_precision
+from huiyan.core.errors import ShapeError
 from huiyan.models.generate import End, Stop, Written, generate_tokens, stream_tokens
 from huiyan.models.generation_config import GenerationConfig, read_generation_config
 from huiyan.models.inference import language_model_for_inference
@@ -96,7 +97,7 @@ class TextWriter:
         Returns:
             For each prompt ``n_best`` texts, the best first.
         Raises:
-            ShapeError: a prompt is empty, or too long for the model.
+            ShapeError: a prompt is too long for the model; or empty, where the model has no token that begins a text.
             ConfigError: an option that cannot be.
         """
         return [own for _, own in self.write_each(prompts, stops=stops, batch_size=batch_size, **options)]
@@ -148,7 +149,17 @@ class TextWriter:
         return replace(self.config, **options)
 
     def _ids(self, prompts: Sequence[str]) -> list[list[int]]:
-        return [list(ids) for ids in self.tokenizer.encode_batch(prompts, max_length=_NO_LIMIT)]
+        are_texts = not isinstance(prompts, str) and all(isinstance(prompt, str) for prompt in prompts)
+        require(are_texts, "prompts", "a sequence of texts", prompts)
+        begin = self.tokenizer.begin_id
+        ids = [list(ids) for ids in self.tokenizer.encode_batch(prompts, max_length=_NO_LIMIT)]
+        empty = next((number for number, own in enumerate(ids, start=1) if not own), None)
+        if empty is not None and begin is None:
+            raise ShapeError(
+                f"Text {empty} of {len(ids)} is empty, and this model has no token that begins a text.",
+                hint="Leave empty texts and blank lines out.",
+            )
+        return [own or [begin or 0] for own in ids]
 
     def _text(self, prompt: list[int], tokens: list[int]) -> str:
         """What tokens spell behind their prompt: the first of them may begin with a space."""

@@ -145,7 +145,7 @@ def test_layers_and_heads_that_are_asked_for() -> None:
 def test_the_last_pass_is_told_of_and_only_inside_the_block() -> None:
     model, other, x = Attends(2), Attends(), torch.randn(1, 2, 6, 4)
     with observe(model) as maps:
-        with pytest.raises(IndexError, match="Nothing was observed yet"):
+        with pytest.raises(IndexError, match="Nothing was observed"):
             maps[0]
         model(x, x)
         other(x, x)

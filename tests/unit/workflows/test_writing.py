@@ -56,7 +56,7 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vocab_size=800, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0
     )
     transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
-    pieces(folder / "spiece.model", vocab_size=500, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    pieces(folder / "spiece.model", vocab_size=500, character_coverage=0.98, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
     return folder
 
 
@@ -142,3 +142,11 @@ def test_half_a_character_is_waited_for(llama: Path) -> None:
     begun = [writer._text([1], tokens[:n]) for n in range(1, len(tokens) + 1)]
     assert begun[-1] == "😀好"
     assert begun[0].endswith("\ufffd")
+
+
+def test_an_empty_text_begins_with_the_token_that_begins_texts(llama: Path) -> None:
+    writer = TextWriter.load(llama, max_tokens=3)
+    (empty,), (other,) = writer.write(["", "a"])
+    assert empty.tokens and other.tokens
+    with pytest.raises(ConfigError, match="prompts option must be a sequence of texts"):
+        writer.write("one text")

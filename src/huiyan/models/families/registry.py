@@ -48,7 +48,9 @@ def language_family_of(values: Mapping[str, Any]) -> LanguageFamily:
         raise UnknownFamilyError(
             f"Huiyan reads no language models of the family {name!r}. It reads those of: "
             f"{', '.join(sorted(LANGUAGE_FAMILIES))}.",
-            hint="An encoder is loaded by build_classifier." if name in FAMILIES else closest(name, LANGUAGE_FAMILIES),
+            hint="It is an encoder: train it with `huiyan train`, or, once trained, ask it with `huiyan predict`."
+            if name in FAMILIES
+            else "Load it with transformers, and give it our attention and maps with huiyan.bridge.attach.",
         )
     return LANGUAGE_FAMILIES[name]
 
