@@ -15,8 +15,9 @@ def join_processes(device: torch.device) -> None:
 
 
 def leave_processes() -> None:
-    """Part from them."""
+    """Part from them, when all have come here."""
     if distributed.is_initialized():
+        distributed.barrier()
         distributed.destroy_process_group()
 
 

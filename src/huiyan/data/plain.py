@@ -125,10 +125,10 @@ def _clean(text: str) -> str:
 
 
 def _ended(pieces: Iterator[str]) -> Iterator[str]:
-    last = "\n"
+    waiting = ""
     for piece in pieces:
-        if piece:
-            yield piece
-            last = piece[-1]
-    if last != "\n":
-        yield "\n"
+        if waiting:
+            yield waiting
+        waiting = piece
+    if waiting:
+        yield waiting if waiting.endswith("\n") else f"{waiting}\n"
