@@ -3,6 +3,7 @@
 Source: the usual form, as in `transformers`, whose texts these are; groups that differ: Vijayakumar et al. 2018.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from huiyan.models.generate import Allowed, Stop, Written, ask_next, begun, why_ended
 from huiyan.models.generation_config import GenerationConfig
 from huiyan.models.language_model import LanguageModel
-from huiyan.models.scores import Rules
+from huiyan.models.scores import Rules, check_score
 
 
 @dataclass
@@ -68,6 +69,8 @@ class _Group:
         going: list[tuple[int, _Beam]] = []
         ended: list[Written] = []
         for rank, (score, place) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
+            if rank == 0 or math.isnan(score):
+                check_score(score)
             if score == -torch.inf:
                 break
             source, token = divmod(place, size)

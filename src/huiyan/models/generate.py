@@ -3,6 +3,7 @@
 Prompts of different lengths are one batch without padding, and a text that has ended leaves it.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -17,7 +18,7 @@ from huiyan.core.packed import Packed
 from huiyan.models.decoder import DecoderCache
 from huiyan.models.generation_config import GenerationConfig
 from huiyan.models.language_model import LanguageModel
-from huiyan.models.scores import Rules, draw_token, drawn_from
+from huiyan.models.scores import Rules, check_score, draw_token, drawn_from
 
 Allowed = Callable[[int, list[int]], Sequence[int] | None]
 Stop = Callable[[int, list[int]], bool]
@@ -80,6 +81,7 @@ def generate_tokens(
     Raises:
         ShapeError: a prompt is empty, too long, or has ids that are no tokens of the model.
         ConfigError: the model is in training mode, or nothing is allowed.
+        WeightsError: the model's scores are not numbers.
     """
     config = config or GenerationConfig()
     if config.n_beams > 1:
@@ -220,9 +222,11 @@ def _written_by_turns(
         else:
             tokens = scores.argmax(dim=-1)
         chosen = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(dim=-1)
+        ruled = scores.gather(1, tokens[:, None])[:, 0].tolist()
         going: list[int] = []
         step = tokens.tolist()
         for row, (text, token, log_probability) in enumerate(zip(texts, step, chosen.tolist(), strict=True)):
+            check_score(log_probability if math.isnan(log_probability) else ruled[row])
             written[text].append(token)
             ended = why_ended(
                 written[text], config, start.room[text], stops=stop is not None and stop(text, written[text])

@@ -1,12 +1,13 @@
 """What stands between a model's logits and the token that is taken: rules, and what is drawn from."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from huiyan.core.errors import ConfigError
+from huiyan.core.errors import ConfigError, WeightsError
 from huiyan.models.generation_config import GenerationConfig
 
 
@@ -44,7 +45,8 @@ class Rules:
             seen = self._seen_in(scores)
             less = torch.where(scores < 0, scores * config.repetition_penalty, scores / config.repetition_penalty)
             scores = torch.where(seen, less, scores)
-        bans = [self._banned(row, tokens) for row, tokens in enumerate(written)]
+        size = scores.shape[1]
+        bans = [{token for token in self._banned(row, own) if 0 <= token < size} for row, own in enumerate(written)]
         if any(bans) or any(ids is not None for ids in allowed):
             scores = scores.clone() if scores is given else scores
             for row, banned in enumerate(bans):
@@ -96,6 +98,24 @@ class Rules:
         if not written and config.first_id is not None:
             return config.first_id
         return config.last_id if len(written) + 1 >= self.most[row] else None
+
+
+def check_score(score: float) -> None:
+    """Stop where the token that was taken has a score that no token should have.
+
+    Raises:
+        WeightsError: it is not a number.
+        ConfigError: it is −∞: the rules leave no token.
+    """
+    if math.isnan(score):
+        raise WeightsError(
+            "The model's scores are not numbers (NaN): its weights are damaged, or the precision is too low for them.",
+            hint="Try precision fp32; if that does not help, fetch the model again.",
+        )
+    if score == -math.inf:
+        raise ConfigError(
+            "The rules leave no token that may follow.", hint="Look at forbidden_ids, min_tokens, no_repeat_ngram."
+        )
 
 
 def drawn_from(scores: Float[Tensor, "b v"], config: GenerationConfig) -> Float[Tensor, "b v"]:

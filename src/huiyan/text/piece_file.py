@@ -3,6 +3,7 @@
 The file is a protocol buffer, `ModelProto` of sentencepiece_model.proto; what is not needed to encode is passed over.
 """
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,6 +93,8 @@ def _read(data: bytes, path: Path) -> PieceFile:
             (trainer if number == 2 else normalizer).update(_fields(value))
     if not pieces:
         raise ValueError("it has no pieces")
+    if not all(math.isfinite(score) for _, score in pieces):
+        raise ValueError("a score of it is no number")
     algorithm = _number(trainer.get(3, _UNIGRAM))
     if algorithm not in (_UNIGRAM, _BPE):
         raise SourceError(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from huiyan.attention import observe
-from huiyan.core.errors import ConfigError, HuiyanError, ShapeError
+from huiyan.core.errors import ConfigError, HuiyanError, ShapeError, WeightsError
 from huiyan.core.packed import Packed
 from huiyan.models.config import LanguageModelConfig, LayerConfig, TransformerConfig
 from huiyan.models.generate import generate_tokens, stream_tokens
@@ -248,3 +248,21 @@ def test_parts_of_many_prompts_are_drawn_as_all_at_once() -> None:
     whole = [texts[0].tokens for texts in generate_tokens(MODEL, PROMPTS, config)]
     parts = generate_tokens(MODEL, PROMPTS[:2], config) + generate_tokens(MODEL, PROMPTS[2:], config, first_number=2)
     assert [texts[0].tokens for texts in parts] == whole
+
+
+@pytest.mark.parametrize("options", [{}, {"sample": True}, {"n_beams": 2}], ids=str)
+def test_where_no_token_is_left_or_no_score_a_number_it_is_told(options: dict[str, Any]) -> None:
+    model = model_of()
+    size = model.config.decoder.vocab_size
+    none_left = GenerationConfig(forbidden_ids=tuple(range(size)), **options)
+    with pytest.raises(ConfigError, match="leave no token"):
+        generate_tokens(model, [[1]], none_left)
+    ends = GenerationConfig(min_tokens=3, end_ids=(7,), **options)
+    with pytest.raises(ConfigError, match="leave no token"):
+        generate_tokens(model, [[1]], ends, allowed=lambda _number, _written: [7])
+    beyond = GenerationConfig(forbidden_ids=(size + 9, -1), max_tokens=2, **options)
+    assert generate_tokens(model, [[1]], beyond)  # what cannot come anyway
+    with torch.no_grad():
+        model.decoder.embeddings.words.weight[3] = float("nan")
+    with pytest.raises(WeightsError, match="not numbers"):
+        generate_tokens(model, [[3]], GenerationConfig(max_tokens=2, **options))
