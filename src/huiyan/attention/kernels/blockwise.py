@@ -45,7 +45,7 @@ def attend_blockwise(
     """
     # Its loops over blocks would be unrolled into a graph of thousands of small operations: they stay out of it.
     apply: Any = _Blockwise.apply
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
         apply = torch.compiler.disable(apply)
     return apply(q, k, v, scoring, block_size, *scoring.tensors())
 

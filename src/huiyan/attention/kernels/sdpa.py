@@ -30,9 +30,9 @@ def attend_dense(
     mask, scale = scoring.mask, scoring.scale
     if n_keys == 0:
         return attend_by_formula(q, k, v, Scoring(scale=scale))
-    half = q.dtype in (torch.bfloat16, torch.float16)
-    slower = n_queries <= FEW or (torch.is_grad_enabled() and n_keys <= SHORT)
-    if half and q.device.type == "cpu" and slower:
+    # A program that is exported must not depend on how many there are.
+    is_half = q.dtype in (torch.bfloat16, torch.float16) and q.device.type == "cpu" and not torch.compiler.is_compiling()
+    if is_half and (n_queries <= FEW or (torch.is_grad_enabled() and n_keys <= SHORT)):
         return attend_dense(q.float(), k.float(), v.float(), scoring).to(q.dtype)
     grouped = q.shape[1] != k.shape[1]
     if mask is None or scoring.is_fused(n_queries, n_keys):
