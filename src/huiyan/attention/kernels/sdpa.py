@@ -31,7 +31,8 @@ def attend_dense(
     if n_keys == 0:
         return attend_by_formula(q, k, v, Scoring(scale=scale))
     # A program that is exported must not depend on how many there are.
-    is_half = q.dtype in (torch.bfloat16, torch.float16) and q.device.type == "cpu" and not torch.compiler.is_compiling()
+    counted = q.device.type == "cpu" and not torch.compiler.is_compiling()
+    is_half = counted and q.dtype in (torch.bfloat16, torch.float16)
     if is_half and (n_queries <= FEW or (torch.is_grad_enabled() and n_keys <= SHORT)):
         return attend_dense(q.float(), k.float(), v.float(), scoring).to(q.dtype)
     grouped = q.shape[1] != k.shape[1]
