@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from huiyan.attention import observe
 from huiyan.core.errors import ConfigError, ShapeError
 from huiyan.models.adaptive import AdaptiveEmbedding, AdaptiveSoftmax
-from huiyan.models.transformer_xl import PUBLISHED, TransformerXL, TransformerXLConfig, XLMemory
+from huiyan.models.segment_config import PUBLISHED, TransformerXLConfig
+from huiyan.models.transformer_xl import TransformerXL, XLMemory
 
 GOLDEN = {
     "default": (2.349153715952, 2.476687704780, 2.374384288152),

@@ -1,47 +1,16 @@
 """A recurrent language model, the peer of those that attend: what was read is in one state of fixed size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from huiyan.core.config import Config, require
 from huiyan.core.errors import ShapeError
 from huiyan.models.adaptive import AdaptiveEmbedding, AdaptiveSoftmax
+from huiyan.models.segment_config import LSTMConfig
 from huiyan.models.segments import SegmentModel, depths_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class LSTMConfig(Config):
-    """The numbers of an LSTM.
-
-    Args:
-        vocab_size: tokens.
-        n_layers: layers.
-        width: of every state, even.
-        embedding_width: of the most frequent words; None is ``width``.
-        cutoffs: where the clusters of rarer words begin.
-        div_value: how many times narrower each cluster is than the one before.
-        tied_words: whether the output has the rows of the input.
-        dropout: probability, on embeddings, between layers and on the last state.
-    """
-
-    vocab_size: int
-    n_layers: int
-    width: int
-    embedding_width: int | None = None
-    cutoffs: tuple[int, ...] = ()
-    div_value: int = 1
-    tied_words: bool = True
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("vocab_size", "n_layers", "width"):
-            require(getattr(self, name) > 0, name, "at least 1", getattr(self, name))
-        require(0 <= self.dropout < 1, "dropout", "at least 0 and below 1", self.dropout)
 
 
 class LSTMMemory(NamedTuple):

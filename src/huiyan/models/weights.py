@@ -1,8 +1,9 @@
-"""Weight files: safetensors only, whole or in shards. Nothing here can run code from a file."""
+"""Weight files: safetensors, whole or in shards; tensors of older files. Nothing here can run code from a file."""
 
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -68,3 +69,25 @@ def _tensors_of(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} cannot be read as safetensors: {error}.", hint="Fetch the model again.") from error
+
+
+def read_weights_or_old(folder: Path) -> dict[str, Tensor]:
+    """The same of a checkpoint from before safetensors, if need be: tensors alone are read, and no code can run.
+
+    Raises:
+        WeightsError: as ``read_weights``; or the old file holds more than tensors.
+    """
+    old = folder / _PICKLED[0]
+    if (folder / SINGLE_FILE).is_file() or (folder / INDEX_FILE).is_file() or not old.is_file():
+        return read_weights(folder)
+    import pickle
+
+    try:
+        found: Any = torch.load(old, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{old} holds more than tensors, or is damaged, and is not opened.", hint="Fetch the model again."
+        ) from error
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise WeightsError(f"{old} holds something else than named tensors.", hint="Fetch the model again.")
+    return {str(name): tensor for name, tensor in found.items()}

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, get_args
 
 import tokenizers
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
 
 from huiyan.core.config import require
 from huiyan.core.errors import DataError
 from huiyan.text.tokenise import Tokenizer
+from huiyan.text.whole_words import whole_words
 
 Unit = Literal["bytes", "chars", "words", "bpe", "unigram"]
 UNITS = get_args(Unit)
@@ -90,7 +91,8 @@ def _chars(texts: Iterable[str], vocab_size: int | None, special: list[str]) -> 
     counted = Counter[str]()
     for text in texts:
         counted.update(text)
-    backend = _of_counted(counted, vocab_size, special or [UNKNOWN], _unknown(special))
+    vocabulary = _numbered(counted, vocab_size, special or [UNKNOWN])
+    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=_unknown(special)))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     backend.decoder = decoders.Fuse()
     return backend
@@ -107,27 +109,19 @@ def _words(texts: Iterable[str], vocab_size: int | None, special: list[str]) -> 
     for word, n in counted.items():
         for part in word.split():
             whole[part] += n
-    backend = _of_counted(whole, vocab_size, special or [UNKNOWN], _unknown(special))
-    backend.normalizer = normalizers.Replace("\n", f" {END_OF_LINE} ")
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    # No word begins with the prefix, so that a space stands between all; then the ends of lines are put right.
-    joined = (decoders.WordPiece(prefix="\0", cleanup=False), decoders.Fuse())
-    ends = (f" {END_OF_LINE} ", f" {END_OF_LINE}", f"{END_OF_LINE} ", END_OF_LINE)
-    backend.decoder = decoders.Sequence([*joined, *(decoders.Replace(end, "\n") for end in ends)])
-    return backend
+    vocabulary = _numbered(whole, vocab_size, special or [UNKNOWN])
+    return whole_words(vocabulary, unknown=_unknown(special), end_of_line=END_OF_LINE)
 
 
-def _of_counted(
-    counted: Counter[str], vocab_size: int | None, special: list[str], unknown: str
-) -> tokenizers.Tokenizer:
+def _numbered(counted: Counter[str], vocab_size: int | None, special: list[str]) -> dict[str, int]:
+    """The special tokens, then the others, the most frequent first."""
     for token in special:
         counted.pop(token, None)
     if not counted:
         raise DataError("There is no text to learn a vocabulary from.")
     kept = sorted(counted, key=lambda token: (-counted[token], token))
     kept = kept if vocab_size is None else kept[: vocab_size - len(special)]
-    vocabulary = {token: number for number, token in enumerate([*special, *kept])}
-    return tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
+    return {token: number for number, token in enumerate([*special, *kept])}
 
 
 def _bpe(texts: Iterable[str], vocab_size: int | None, special: list[str]) -> tokenizers.Tokenizer:

@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from huiyan.core.errors import SourceError
 from huiyan.core.json_files import read_object
 from huiyan.text.piece_file import Kind, PieceFile, read_pieces
+from huiyan.text.whole_words import whole_words, words_of_file
 from huiyan.text.wordpiece import wordpiece_from_vocabulary
 
 VOCABULARY_FILE, JSON_VOCABULARY_FILE, MERGES_FILE = "vocab.txt", "vocab.json", "merges.txt"
@@ -68,6 +69,7 @@ _FAIRSEQ = {
 }
 _T5 = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
 _LLAMA = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+_XL = {"eos_token": "<eos>", "unk_token": "<unk>"}
 _END = "<|endoftext|>"
 _GPT2 = {"bos_token": _END, "eos_token": _END, "unk_token": _END}
 _QWEN = {"eos_token": _END, "pad_token": _END}
@@ -106,6 +108,8 @@ def tokenizer_from_older_files(
     Raises:
         SourceError: the folder has no file we know, its family is not known, or a file is damaged.
     """
+    if (folder / VOCABULARY_FILE).is_file() and _family_of(folder) == "transfo-xl":
+        return _of_words(folder / VOCABULARY_FILE, settings)
     if (folder / VOCABULARY_FILE).is_file():
         return wordpiece_from_vocabulary(folder / VOCABULARY_FILE, dict(settings)), dict(settings)
     merged = (folder / JSON_VOCABULARY_FILE).is_file() and (folder / MERGES_FILE).is_file()
@@ -132,9 +136,25 @@ def tokenizer_from_older_files(
     return backend, settings
 
 
-def _layout_of(folder: Path, settings: Mapping[str, Any]) -> Layout:
+def _family_of(folder: Path) -> str:
     config = folder / "config.json"
-    family = str(read_object(config).get("model_type", "")) if config.is_file() else ""
+    return str(read_object(config).get("model_type", "")) if config.is_file() else ""
+
+
+def _of_words(path: Path, settings: Mapping[str, Any]) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
+    """Transformer-XL's: words, and the end of a line; text that is cut into words already."""
+    words = words_of_file(path)
+    lacking = [token for token in _XL.values() if token not in words]
+    if lacking:
+        raise SourceError(f"{path} has no {lacking[0]}.", hint="Fetch the model again.")
+    vocabulary = {word: number for number, word in enumerate(words)}
+    backend = whole_words(vocabulary, unknown=_XL["unk_token"], end_of_line=_XL["eos_token"])
+    # The end of a line is one of the words here, and ends no text.
+    return backend, {**settings, "unk_token": _XL["unk_token"]}
+
+
+def _layout_of(folder: Path, settings: Mapping[str, Any]) -> Layout:
+    family = _family_of(folder)
     if family in LAYOUTS:
         return LAYOUTS[family]
     name = str(settings.get("tokenizer_class", "")).removesuffix("Fast").removesuffix("Tokenizer").lower()

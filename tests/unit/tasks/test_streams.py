@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from huiyan.core.errors import ConfigError
-from huiyan.models.transformer_xl import TransformerXL, TransformerXLConfig
+from huiyan.models.segment_config import TransformerXLConfig
+from huiyan.models.transformer_xl import TransformerXL
 from huiyan.tasks.language_model import StreamObjective, Streams, total_loss
 from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingLoop, TrainingState, Validation
