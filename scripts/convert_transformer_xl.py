@@ -92,6 +92,10 @@ def tensors_of(model: Any) -> dict[str, torch.Tensor]:
         seen.add(id(parameter))
         own = name if name.startswith("crit.") else f"transformer.{name}"
         found[own] = parameter.detach().contiguous()
+    # `transformers` has the clusters in their order, the published code the last one first.
+    for name in ("crit.cluster_weight", "crit.cluster_bias"):
+        if name in found:
+            found[name] = found[name].flip(0)
     return found
 
 

@@ -44,6 +44,7 @@ class _Kind:
         in_full: a name of the file → the same as it is written today.
         shared: what a name of the file is called where all layers share it.
         constants: endings of what files hold and nobody needs.
+        reversed: what has its rows in the opposite order in files.
     """
 
     architecture: str
@@ -53,6 +54,7 @@ class _Kind:
     in_full: Callable[[str], str] = str
     shared: Callable[[str], str] = str
     constants: tuple[str, ...] = ()
+    reversed: tuple[str, ...] = ()
 
 
 _KINDS = {
@@ -64,6 +66,7 @@ _KINDS = {
         transfo_xl.in_full,
         transfo_xl.shared,
         transfo_xl.CONSTANTS,
+        transfo_xl.REVERSED,
     ),
     LSTM: _Kind(
         "",
@@ -124,7 +127,7 @@ def save_segment_model(model: SegmentModel, folder: Path) -> None:
     kind = _KINDS[name]
     own = dict(model.named_parameters())
     names = kind.names(list(own))
-    tensors = {names[ours]: tensor.detach().cpu().contiguous() for ours, tensor in own.items()}
+    tensors = _turned({names[ours]: tensor.detach().cpu().contiguous() for ours, tensor in own.items()}, kind)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / SINGLE_FILE) as path:
         save_file(together(tensors), path, metadata={"format": "pt"})
@@ -143,7 +146,8 @@ def _fill(model: SegmentModel, weights: dict[str, Tensor], kind: _Kind, where: s
     every = dict(model.named_parameters(remove_duplicate=False))
     names = kind.names(list(every))
     first = {id(parameter): ours for ours, parameter in own.items()}
-    found = {name: tensor for name, tensor in weights.items() if not name.endswith(kind.constants or ("\0",))}
+    found = _turned(weights, kind)
+    found = {name: tensor for name, tensor in found.items() if not name.endswith(kind.constants or ("\0",))}
     wanted = {names[ours] for ours in own}
     kept_as = {names[ours]: names[first[id(parameter)]] for ours, parameter in every.items()}
     # What two parts share has two names, and a file may hold it under either or both.
@@ -165,3 +169,7 @@ def _fill(model: SegmentModel, weights: dict[str, Tensor], kind: _Kind, where: s
     # One parameter under all the names of what is shared.
     ours_only = {ours: nn.Parameter(tensor.to(dtype)) for ours, tensor in state.items()}
     model.load_state_dict({ours: ours_only[first[id(parameter)]] for ours, parameter in every.items()}, assign=True)
+
+
+def _turned(tensors: Mapping[str, Tensor], kind: _Kind) -> dict[str, Tensor]:
+    return {name: tensor.flip(0) if name in kind.reversed else tensor for name, tensor in tensors.items()}

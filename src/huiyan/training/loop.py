@@ -27,7 +27,7 @@ from huiyan.core.processes import (
 )
 from huiyan.core.seeds import derive_seed
 from huiyan.training import checkpoints
-from huiyan.training.config import TrainingConfig
+from huiyan.training.config import LoopConfig
 from huiyan.training.interrupt import StopRequest, stop_between_steps
 from huiyan.training.optimiser import build_optimiser, set_learning_rate
 from huiyan.training.plan import FEW_STEPS, Step, count_steps, steps_in_time, steps_of_epoch, walk
@@ -116,7 +116,7 @@ class Validation:
     Args:
         run: gives the figures of the model on the validation rows, ``loss`` among them.
         tokens: tokens in those rows, to foresee how long a look takes.
-        metric: the figure that picks the best weights where the configuration leaves it open.
+        metric: the figure that picks the best weights; ``loss`` is better the lower it is.
     """
 
     run: Callable[[], dict[str, float]]
@@ -141,7 +141,7 @@ class TrainingLoop:
         self,
         objective: Objective,
         validation: Validation,
-        config: TrainingConfig,
+        config: LoopConfig,
         *,
         reporter: Reporter,
         folder: Path | None = None,
@@ -299,7 +299,7 @@ class TrainingLoop:
 
     def _validate(self, number: int) -> None:
         state = self.state
-        metric = self.validation.metric if self.config.metric == "auto" else self.config.metric
+        metric = self.validation.metric
         self.model.eval()
         found = self.validation.run()
         figures = dict(zip(found, agreed(list(found.values()), self.device), strict=True))

@@ -126,7 +126,7 @@ def fit_model(
         "labels": f"{task.kind} {list(task.classes)}",
     }
     folder = None if out is None else out / CHECKPOINTS
-    looked_at = _validation(artifact, judge, validation)
+    looked_at = _validation(artifact, judge, validation, metric)
     loop = TrainingLoop(
         objective,
         looked_at,
@@ -309,14 +309,14 @@ def _objective(
     )
 
 
-def _validation(artifact: Artifact, judge: Judge, validation: Examples) -> Validation:
+def _validation(artifact: Artifact, judge: Judge, validation: Examples, metric: str) -> Validation:
     ids, targets = artifact.encode(validation.texts), judge.task.targets(validation.labels)
 
     def figures() -> dict[str, float]:
         logits = judge.task.in_units_of_labels(logits_of(for_inference(artifact.model), ids))
         return validation_figures(judge, logits, targets)
 
-    return Validation(figures, sum(map(len, ids)), judge.metric_named("auto"))
+    return Validation(figures, sum(map(len, ids)), metric)
 
 
 def validation_figures(judge: Judge, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:

@@ -210,7 +210,9 @@ class MemTransformerLM(nn.Module):
 if __name__ == "__main__":
     import mem_transformer
     torch.manual_seed(0)
-    torch.save(mem_transformer.MemTransformerLM(), "model.pt")
+    model = mem_transformer.MemTransformerLM()
+    torch.save(model, "model.pt")
+    torch.save(model.crit.cluster_weight.data, "clusters.pt")
 '''
 
 
@@ -238,6 +240,7 @@ def test_the_script_converts_a_pickled_model_of_the_published_code(tmp_path: Pat
     assert model.output.projections[1] is model.embeddings.projections[1]
     key = weights["transformer.layers.1.dec_attn.qkv_net.weight"][8:16]
     assert torch.equal(model.layers()[1].attention.key.weight, key)
+    assert torch.equal(model.output.cluster_weight, torch.load(code / "clusters.pt"))
     assert losses_of(model).isfinite().all()
     (ids,) = Tokenizer.from_folder(out).encode_batch(["w5 w7\n"], max_length=9)
     assert ids == [5, 7, 28]

@@ -179,8 +179,8 @@ def test_the_best_weights_are_kept_and_patience_stops(tmp_path: Path) -> None:
             at_best.update(weights_of(toy.model))
         return {"loss": 1.0, "accuracy": value, "macro_f1": 0.0, "mcc": 0.0}
 
-    loop = loop_for(toy, tmp_path, metric="accuracy", patience=2, epochs=9, validations_per_epoch=1)
-    loop.validation = Validation(figures, tokens=1)
+    loop = loop_for(toy, tmp_path, patience=2, epochs=9, validations_per_epoch=1)
+    loop.validation = Validation(figures, tokens=1, metric="accuracy")
     state = loop.run()
     assert state.stopped_early and not state.interrupted
     assert len([entry for entry in state.history if entry["validation"]]) == 4
@@ -202,8 +202,8 @@ def test_equal_figures_are_told_apart_by_the_loss() -> None:
 
 def test_a_loss_is_better_when_it_is_lower() -> None:
     toy, losses = Toy(), iter([0.5, 0.2, 0.9, 0.9, 0.9, 0.9])
-    loop = loop_for(toy, metric="loss")
-    loop.validation = Validation(lambda: {"loss": next(losses), "accuracy": 0.0, "macro_f1": 0.0, "mcc": 0.0}, tokens=1)
+    loop = loop_for(toy)
+    loop.validation = Validation(lambda: {"loss": next(losses)}, tokens=1, metric="loss")
     state = loop.run()
     assert state.best_value == -0.2
 

@@ -16,6 +16,8 @@ PREFIX = "transformer."
 """Before all but the output in files of `transformers`; the published code has none."""
 CONSTANTS = ("pos_emb.inv_freq",)
 """Endings of what files hold and nobody needs."""
+REVERSED = ("crit.cluster_weight", "crit.cluster_bias")
+"""What `transformers` has in the order of the clusters, and the published code, and we, the last cluster first."""
 _KEYS: KeyTable = (
     ("vocab_size", "vocab_size", 267_735),
     ("n_layers", "n_layer", 18),
