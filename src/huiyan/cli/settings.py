@@ -11,6 +11,7 @@ from typing import Any, cast
 from huiyan.core.errors import ConfigError, closest
 from huiyan.training.config import TrainingConfig
 from huiyan.workflows.config import AnswersConfig, DataConfig, ModelConfig, RepeatConfig
+from huiyan.workflows.language.config import LanguageOptions, LanguageTrainingConfig, TextConfig, preset
 
 CONFIG = "--config"
 MAX_BYTES = 1_000_000
@@ -28,11 +29,16 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "seed",
         "json",
     ),
+    "lm train": (
+        *("texts", "out", "preset"),
+        *(field.name for part in (TextConfig, LanguageOptions, LanguageTrainingConfig) for field in fields(part)),
+        *("resume", "overwrite", "json"),
+    ),
 }
 """The commands that take options from elsewhere, and which."""
 YES_OR_NO = ("freeze_words",)
 """Options with a choice that YAML reads as a boolean unless it is in quotes."""
-FLAGS = ("early_exit", "trim_vocabulary", "resume", "overwrite", "skip_doubts")
+FLAGS = ("own_projections", "early_exit", "trim_vocabulary", "resume", "overwrite", "skip_doubts")
 
 
 def with_settings(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
@@ -41,22 +47,26 @@ def with_settings(words: Sequence[str], environment: Mapping[str, str]) -> list[
     Raises:
         ConfigError: the file is not there, is no YAML mapping, or has a key that is no option; the closest is named.
     """
-    if not words or words[0] not in OPTIONS:
+    command = command_of(words)
+    if command not in OPTIONS:
         return list(words)
-    command, known = words[0], OPTIONS[words[0]]
+    known = OPTIONS[command]
     words, path = _without_config(words)
     # One file may serve `check` and `train`: what is train's alone is passed over.
     readable = known if command == "train" else tuple(dict.fromkeys([*known, *OPTIONS["train"]]))
     read = {} if path is None else _read(path, readable)
     values = {name: value for name, value in read.items() if name in known}
     # `huiyan config` shows what `huiyan train` would take.
-    prefix = f"HUIYAN_{'train' if command == 'config' else command}_".upper()
+    prefix = f"HUIYAN_{'train' if command == 'config' else command.replace(' ', '_')}_".upper()
     for name in known:
         if prefix + name.upper() in environment:
             values[name] = environment[prefix + name.upper()]
-    file = values.pop("file", None)
-    has_file = len(words) > 1 and (words[1] == "-" or not words[1].startswith("-"))
-    front = [str(file)] if file is not None and not has_file else []
+    values = _with_preset(values, words)
+    begin = len(command.split())
+    file = values.pop("file", values.pop("texts", None))
+    has_file = len(words) > begin and (words[begin] == "-" or not words[begin].startswith("-"))
+    files = cast("list[Any]", file) if isinstance(file, list) else [file]
+    front = [str(one) for one in files] if file is not None and not has_file else []
     given = {word.partition("=")[0] for word in words}
     more = [
         word
@@ -64,7 +74,24 @@ def with_settings(words: Sequence[str], environment: Mapping[str, str]) -> list[
         if f"--{name.replace('_', '-')}" not in given and f"--{name}" not in given
         for word in _words_of(name, value)
     ]
-    return [command, *front, *words[1:], *more]
+    return [*words[:begin], *front, *words[begin:], *more]
+
+
+def command_of(words: Sequence[str]) -> str:
+    """The command that words begin with: one of two words where there is such a one."""
+    pair = " ".join(words[:2])
+    return pair if pair in OPTIONS else " ".join(words[:1])
+
+
+def _with_preset(values: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """The options of the preset that is asked for, under all others."""
+    name: Any = values.get("preset")
+    for place, word in enumerate(words):
+        if word == "--preset" and place + 1 < len(words):
+            name = words[place + 1]
+        elif word.startswith("--preset="):
+            name = word.partition("=")[2]
+    return values if name is None else {**preset(str(name)), **values}
 
 
 def _without_config(words: Sequence[str]) -> tuple[list[str], Path | None]:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from huiyan.models.generate import Allowed, Stop, Written, ask_next, begun, why_ended
 from huiyan.models.generation_config import GenerationConfig
-from huiyan.models.language_model import LanguageModel
 from huiyan.models.scores import Rules, check_score
+from huiyan.models.writes import Writes
 
 
 @dataclass
@@ -101,7 +101,7 @@ class _Group:
 
 
 def search_beams(
-    model: LanguageModel,
+    model: Writes,
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig,
     *,

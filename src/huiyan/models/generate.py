@@ -15,10 +15,9 @@ from torch import Tensor
 from huiyan.core.config import require
 from huiyan.core.errors import ConfigError, ShapeError
 from huiyan.core.packed import Packed
-from huiyan.models.decoder import DecoderCache
 from huiyan.models.generation_config import GenerationConfig
-from huiyan.models.language_model import LanguageModel
 from huiyan.models.scores import Rules, check_score, draw_token, drawn_from
+from huiyan.models.writes import Remembers, Writes
 
 Allowed = Callable[[int, list[int]], Sequence[int] | None]
 Stop = Callable[[int, list[int]], bool]
@@ -57,7 +56,7 @@ class Token(NamedTuple):
 
 
 def generate_tokens(
-    model: LanguageModel,
+    model: Writes,
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig | None = None,
     *,
@@ -100,7 +99,7 @@ def generate_tokens(
 
 
 def stream_tokens(
-    model: LanguageModel,
+    model: Writes,
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig | None = None,
     *,
@@ -108,16 +107,28 @@ def stream_tokens(
     allowed: Allowed | None = None,
     stop: Stop | None = None,
     first_number: int = 0,
+    cache: Remembers | None = None,
 ) -> Iterator[Token]:
     """The same, token by token, as they are written: for each step one of every text that goes on.
 
+    Args:
+        model: as of ``generate_tokens``.
+        prompts: as there.
+        config: as there.
+        begin: as there.
+        allowed: as there.
+        stop: as there.
+        first_number: as there.
+        cache: what the model has read before the prompts, to go on with; afterwards it holds the prompts and all that
+            was written but the last token. None is nothing.
     Raises:
         ConfigError: a beam search is asked for, which knows its texts only when it has ended.
     """
     config = config or GenerationConfig()
     require(config.n_beams == 1, "n_beams", "1 where tokens are streamed", config.n_beams)
-    start = begun(model, prompts, begin)
-    return _written_by_turns(model, start, config, (allowed, stop), first_number)
+    start = begun(model, prompts, begin, read=0 if cache is None else cache.longest)
+    held: Remembers = model.fresh_cache() if cache is None else cache
+    return _written_by_turns(model, start, config, (allowed, stop), first_number, held)
 
 
 @dataclass
@@ -134,51 +145,61 @@ class Start:
     sources: list[list[int]] | None
     room: list[int]
 
-    def ask(self, model: LanguageModel, cache: DecoderCache) -> Float[Tensor, "b v"]:
+    def ask(self, model: Writes, cache: Remembers) -> Float[Tensor, "b v"]:
         """The first logits."""
-        device = model.decoder.embeddings.words.weight.device
+        device = model.device
         source = None if self.sources is None else Packed.from_lists(self.sources, device)
         with torch.inference_mode():
             return model(Packed.from_lists(self.texts, device), source=source, cache=cache, only_last=True).float()
 
 
-def ask_next(model: LanguageModel, tokens: Sequence[int], cache: DecoderCache) -> Float[Tensor, "b v"]:
+def ask_next(model: Writes, tokens: Sequence[int], cache: Remembers) -> Float[Tensor, "b v"]:
     """The logits after one more token of each text."""
-    device = model.decoder.embeddings.words.weight.device
-    step = Packed(torch.tensor(tokens).to(device, non_blocking=True), torch.ones(len(tokens), dtype=torch.int64))
+    step = Packed(torch.tensor(tokens).to(model.device, non_blocking=True), torch.ones(len(tokens), dtype=torch.int64))
     with torch.inference_mode():
         return model(step, cache=cache, only_last=True).float()
 
 
-def begun(model: LanguageModel, prompts: Sequence[Sequence[int]], begin: Sequence[Sequence[int]] | None) -> Start:
+def begun(
+    model: Writes, prompts: Sequence[Sequence[int]], begin: Sequence[Sequence[int]] | None, *, read: int = 0
+) -> Start:
     """What the decoder and the encoder begin with.
 
+    Args:
+        model: in evaluation mode.
+        prompts: token ids.
+        begin: of a model with an encoder, how each text begins.
+        read: tokens that a cache holds already.
     Raises:
         ShapeError: a prompt is empty, too long, or has ids that are no tokens of the model.
         ConfigError: the model is in training mode.
     """
     if model.training:
         raise ConfigError("A model writes in evaluation mode. Got one in training mode.", hint="Call model.eval().")
-    config, given = model.config, [list(map(int, prompt)) for prompt in prompts]
-    _check_ids(given, (config.encoder or config.decoder).vocab_size)
-    if config.encoder is None:
+    given = [list(map(int, prompt)) for prompt in prompts]
+    _check_ids(given, model.vocab_size if model.source_vocab_size is None else model.source_vocab_size)
+    if model.source_vocab_size is None:
         if begin is not None:
             raise ShapeError("A model without an encoder goes on with its prompts. Got begin= beside them.")
         texts, sources = given, None
     else:
-        first = [config.start_id or 0]
+        first = [model.start_id]
         texts = [list(map(int, one)) for one in begin] if begin is not None else [first] * len(given)
-        _check_ids(texts, config.decoder.vocab_size)
+        _check_ids(texts, model.vocab_size)
         sources = given
         if len(texts) != len(sources):
             raise ShapeError(f"Every source has one beginning. Got {len(sources)} and {len(texts)}.")
-    longest = model.decoder.embeddings.max_length
-    room = [longest - len(text) for text in texts]
+    longest = model.max_length
+    room = [longest - read - len(text) for text in texts]
+    after = f" after {read}" if read else ""
     if room and min(room) < 1:
         raise ShapeError(
-            f"A prompt of {longest - min(room)} tokens leaves no room in the {longest} positions of this model.",
-            hint=f"Cut the prompts to fewer than {longest} tokens.",
+            f"A prompt of {longest - read - min(room)} tokens{after} leaves no room in the {longest} positions of this "
+            "model.",
+            hint=f"Cut the prompts to fewer than {longest - read} tokens.",
         )
+    if len({len(text) for text in texts}) > 1 and not model.takes_any_lengths:
+        raise ShapeError("This model goes on with texts of one length together.", hint="Write to one at a time.")
     return Start([list(text) for text in texts], sources, room)
 
 
@@ -199,16 +220,17 @@ def why_ended(tokens: list[int], config: GenerationConfig, room: int, *, stops: 
 
 
 def _written_by_turns(
-    model: LanguageModel,
+    model: Writes,
     start: Start,
     config: GenerationConfig,
     asked: tuple[Allowed | None, Stop | None],
     first_number: int,
+    cache: Remembers,
 ) -> Iterator[Token]:
     if not start.texts:
         return
     allowed, stop = asked
-    cache, texts = model.fresh_cache(), list(range(len(start.texts)))
+    texts = list(range(len(start.texts)))
     written: list[list[int]] = [[] for _ in texts]
     rules = Rules(config, start.texts, [min(room, config.max_tokens) for room in start.room])
     generators = [torch.Generator().manual_seed(config.seed * 1_000_003 + first_number + text) for text in texts]

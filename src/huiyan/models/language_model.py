@@ -1,5 +1,6 @@
 """Language models: the probability of every next token, of a text alone or given a source."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -35,6 +36,36 @@ class LanguageModel(nn.Module):
         self.register_buffer(
             "logits_bias", words.weight.new_zeros(1, words.num_embeddings) if config.logits_bias else None
         )
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.decoder.embeddings.words.weight.device
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that it writes."""
+        return self.config.decoder.vocab_size
+
+    @property
+    def source_vocab_size(self) -> int | None:
+        """Tokens of the source; None without an encoder."""
+        return None if self.config.encoder is None else self.config.encoder.vocab_size
+
+    @property
+    def start_id(self) -> int:
+        """The token that a text begins with, where it is written from a source."""
+        return self.config.start_id or 0
+
+    @property
+    def max_length(self) -> int:
+        """The longest text, in tokens."""
+        return self.decoder.embeddings.max_length
+
+    @property
+    def takes_any_lengths(self) -> bool:
+        """Whether texts of different lengths may begin together: they may."""
+        return True
 
     def forward(
         self,

@@ -58,7 +58,12 @@ class SegmentedDecoder(SegmentModel):
     def __init__(self, model: LanguageModel) -> None:
         super().__init__()
         self.model = model
-        self.vocab_size = model.config.decoder.vocab_size
+        self.vocab_size = model.vocab_size
+
+    @property
+    def max_length(self) -> int:
+        """The longest segment, in tokens."""
+        return self.model.max_length
 
     def loss(
         self, tokens: Int[Tensor, "b l"], targets: Int[Tensor, "b l"], memory: Nothing | None = None

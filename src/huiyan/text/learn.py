@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, get_args
+from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
@@ -10,10 +10,9 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, proc
 from huiyan.core.config import require
 from huiyan.core.errors import DataError
 from huiyan.text.tokenise import Tokenizer
+from huiyan.text.units import UNITS, Unit
 from huiyan.text.whole_words import whole_words
 
-Unit = Literal["bytes", "chars", "words", "bpe", "unigram"]
-UNITS = get_args(Unit)
 UNKNOWN, END_OF_LINE = "<unk>", "<eol>"
 FRAME = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
 """The special tokens of an encoder, by what they are for."""

@@ -106,6 +106,10 @@ class Tokenizer:
             return [self._pair.joined(*_cut(first.ids, second.ids, room)) for first, second in both]
         return [[*self._before, *encoding.ids[:room], *self._after] for encoding in self._encode(texts)]
 
+    def encode_plain(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts that are parts of one, so that none is framed or cut."""
+        return [encoding.ids for encoding in self._encode(texts)]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text that token ids spell, special tokens left out; bytes that are no whole character are "\ufffd".
 

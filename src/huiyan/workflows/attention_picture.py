@@ -1,6 +1,5 @@
 """Attention as a picture: in a terminal, as PNG, in a notebook."""
 
-import warnings
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -13,20 +12,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from huiyan.core.errors import MissingExtraError, OutputError
-from huiyan.core.files import atomic_path
 from huiyan.workflows import wording
 from huiyan.workflows.attention import Looked
+from huiyan.workflows.drawing import saved_png
 
 MOST_WORDS = 40
 """Words in a terminal's picture; of a longer text those that are looked at most."""
 LABEL_WIDTH = 14
 _TOLD, _LEAST_TOLD = 0.05, 24
 _SHADES = " ·░▒▓█"
-_CJK = (
-    *("Noto Sans CJK SC", "Noto Sans CJK", "Noto Serif CJK SC", "Noto Serif CJK", "Source Han Sans SC", "WenQuanYi"),
-    *("PingFang SC", "Microsoft YaHei", "SimHei"),
-)
 _THUMBNAIL = 0.42
 """Inches."""
 
@@ -91,28 +85,17 @@ def save_png(looked: Looked, path: Path, layer: int, head: int) -> list[str]:
         MissingExtraError: matplotlib is not installed.
         OutputError: the file cannot be written.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("--png", extra="plot") from error
-    families, remarks = _fonts_for("".join(looked.words))
     n_layers, n_heads = len(looked.layers), max(map(len, looked.layers))
     size = min(14.0, max(5.0, 0.24 * len(looked.words) + 1.5))
     small = _THUMBNAIL * n_heads + 0.8
-    with mpl.rc_context({"font.family": families}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # said in ``remarks``, once
-        figure = Figure((size + small, max(size, _THUMBNAIL * n_layers + 1.2)), layout="constrained")
-        parts: Any = figure.subfigures(1, 2, width_ratios=[small, size])
-        left, right = parts
+
+    def draw(figure: Any) -> None:
+        left, right = figure.subfigures(1, 2, width_ratios=[small, size])
         _draw_all(left, looked, (layer, head))
         _draw_one(right, looked, layer, head)
-        try:
-            with atomic_path(path) as temporary:
-                figure.savefig(temporary, format="png", dpi=130)
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
-    return remarks
+
+    inches = (size + small, max(size, _THUMBNAIL * n_layers + 1.2))
+    return saved_png(path, draw, inches=inches, text="".join(looked.words))
 
 
 def _draw_all(figure: Any, looked: Looked, chosen: tuple[int, int]) -> None:
@@ -167,20 +150,6 @@ def _draw(axes: Any, weights: np.ndarray) -> Any:
     from matplotlib.colors import PowerNorm
 
     return axes.imshow(weights, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
-
-
-def _fonts_for(text: str) -> tuple[list[str], list[str]]:
-    """Fonts for a text, and what to say where there is none for its Chinese characters."""
-    from matplotlib import font_manager
-
-    known = sorted({font.name for font in font_manager.fontManager.ttflist})
-    chinese = any("\u2e80" <= character <= "\u9fff" for character in text)
-    found = [name for wanted in _CJK for name in known if name.startswith(wanted)] if chinese else []
-    missing = (
-        "No font with Chinese characters was found, so they are boxes in the picture. Install one, such as Debian's "
-        "fonts-noto-cjk, and remove matplotlib's font cache."
-    )
-    return [*found[:1], "DejaVu Sans"], [missing] if chinese and not found else []
 
 
 def _chosen(weights: np.ndarray, most: int) -> list[int]:

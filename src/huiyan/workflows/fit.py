@@ -37,18 +37,12 @@ from huiyan.text.trim import trim_tokenizer
 from huiyan.training.config import TrainingConfig
 from huiyan.training.loop import TrainingLoop, TrainingState, Validation
 from huiyan.training.progress import Reporter
-from huiyan.training.tracking import Tracker
 from huiyan.workflows.config import AnswersConfig, DataConfig, FitConfig, ModelConfig
 from huiyan.workflows.early_exit import choose_patience, validation_curve
 from huiyan.workflows.judging.judge import Answers, Judge
 from huiyan.workflows.judging.kinds import judge_of
+from huiyan.workflows.run_folder import CHECKPOINTS, tracker_for
 
-PARTS = "parts"
-"""The folder, in a run's folder, of the trainings of which one is kept, until the run is finished."""
-TRACKING = "tracking"
-"""The folder, in a run's folder, of what an experiment tracker writes."""
-CHECKPOINTS = "checkpoint"
-"""The folder, in a run's folder, of the state for ``resume``."""
 PROFILED_TEXTS = 20_000
 """Texts, spread over all, whose letters tell the scripts of the profile."""
 
@@ -134,7 +128,7 @@ def fit_model(
         reporter=reporter,
         folder=folder,
         identity=identity,
-        tracker=_tracker(out, options, reporter),
+        tracker=tracker_for(out, training, options.model.model, reporter.note),
     )
     if resume:
         loop.check_start()
@@ -157,23 +151,6 @@ def fit_model(
         if out is not None:
             artifact.save_checks(out)
     return Fitted(artifact, state, device, metric, curve)
-
-
-def _tracker(out: Path | None, options: FitConfig, reporter: Reporter) -> Tracker | None:
-    if options.training.track == "none":
-        return None
-    if out is None:
-        raise ConfigError("--track needs a folder, and this training has none.", hint="Use `huiyan train`.")
-    # One of several trainings lies in a folder that goes when they are over; what is tracked stays.
-    whole = out.parent.parent if out.parent.name == PARTS else out
-    kept = {"model": options.model.model} | {name: str(value) for name, value in options.training.to_dict().items()}
-    return Tracker(
-        options.training.track,
-        whole / TRACKING / (out.name if whole != out else ""),
-        run_name=whole.name if whole == out else f"{whole.name}-{out.name}",
-        options=kept,
-        note=reporter.note,
-    )
 
 
 def _decided(

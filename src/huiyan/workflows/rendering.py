@@ -59,7 +59,7 @@ def render_page(report: Mapping[str, Any]) -> str:
                 training["history"], metric=training["selection_metric"], best_step=training["best_step"]
             ),
             confusion=confusion_table(report["classes"], test["confusion"]) if "confusion" in test else None,
-            run=_flat(report["run"]),
+            run=flat(report["run"]),
             repeated=wording.repeated_sentences(report),
             certainty=calibration_charts(report["calibration"]) if report["calibration"] else [],
             answered=wording.answered_sentence(report["calibration"]),
@@ -122,6 +122,16 @@ def render_size_picture(report: Mapping[str, Any]) -> str:
     return template.render(figure=size_chart(report), report=report)
 
 
+def page_of(template: str, **values: Any) -> str:
+    """A page of its own; every value is escaped."""
+    return _environment(autoescape=True).get_template(template).render(**values)
+
+
+def card_of(template: str, **values: Any) -> str:
+    """A model card; every value is escaped."""
+    return _environment(autoescape=False, finalize=_markdown).get_template(template).render(**values)
+
+
 def _environment(*, autoescape: bool, finalize: Any = None) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("huiyan.workflows", "templates"),
@@ -167,11 +177,12 @@ def _fenced(text: str) -> Verbatim:
     return Verbatim(f"{fence}\n{text}\n{fence}")
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested values as rows of a name and what to show."""
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
         if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{key} · ")
+            rows += flat(value, f"{prefix}{key} · ")
         else:
             shown = (
                 ", ".join(map(str, value)) if isinstance(value, list) else wording.NO_VALUE if value is None else value

@@ -12,9 +12,10 @@ from huiyan.data.examples import Examples
 from huiyan.data.splits import fold_rows, split_rows
 from huiyan.training.config import TrainingConfig
 from huiyan.workflows.config import TrainRun
-from huiyan.workflows.fit import PARTS, Fitted
+from huiyan.workflows.fit import Fitted
 from huiyan.workflows.judging.judge import Answers
 from huiyan.workflows.judging.kinds import judge_of
+from huiyan.workflows.run_folder import PARTS
 from huiyan.workflows.tables import VALIDATION_ONLY, Tables, joined
 
 OUT_OF_FOLD = "out-of-fold.csv"

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,28 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
         HuiyanError: a number is NaN or infinite; its place in the report is named.
         OutputError: the folder cannot be written.
     """
+    write_files(
+        folder,
+        report,
+        lambda clean: {"report.html": render_page(clean), "README.md": render_card(clean, name=folder.name)},
+    )
+
+
+def write_files(folder: Path, report: Mapping[str, Any], render: Callable[[dict[str, Any]], Mapping[str, str]]) -> None:
+    """Write ``report.json`` and what is rendered of it, when all of it could be.
+
+    Args:
+        folder: is made when it is not there.
+        report: plain values.
+        render: report → files by name.
+    Raises:
+        HuiyanError: a number is NaN or infinite; its place in the report is named.
+        OutputError: the folder cannot be written.
+    """
     clean: dict[str, Any] = _clean(report, "report")
-    page, card = render_page(clean), render_card(clean, name=folder.name)
+    files = render(clean)
     write_json(folder / "report.json", clean)
-    for name, text in (("report.html", page), ("README.md", card)):
+    for name, text in files.items():
         with atomic_text(folder / name) as file:
             file.write(text)
 

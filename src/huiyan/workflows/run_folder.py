@@ -4,15 +4,23 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from huiyan.core.errors import OutputError
+from huiyan.core.errors import ConfigError, OutputError
 from huiyan.core.files import write_json
 from huiyan.tasks.manifest import MANIFEST
+from huiyan.training.config import LoopConfig
+from huiyan.training.tracking import Tracker
 
 RUN = "run.json"
 REJECTED = "rejected.jsonl"
+PARTS = "parts"
+"""The folder, in a run's folder, of the trainings of which one is kept, until the run is finished."""
+TRACKING = "tracking"
+"""The folder, in a run's folder, of what an experiment tracker writes."""
+CHECKPOINTS = "checkpoint"
+"""The folder, in a run's folder, of the state for ``resume``."""
 STARTING = {"status": "starting"}
 
 
@@ -60,8 +68,13 @@ def _refuse_inside(out: Path, inputs: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def replacing(out: Path, *, overwrite: bool) -> Iterator[None]:
+def replacing(out: Path, *, overwrite: bool, saved_as: str = MANIFEST) -> Iterator[None]:
     """Set the run in ``out`` aside; it comes back when the block fails before it has saved a model there.
+
+    Args:
+        out: the folder of the run.
+        overwrite: whether there may be another run.
+        saved_as: the file that a saved model has.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -80,7 +93,7 @@ def replacing(out: Path, *, overwrite: bool) -> Iterator[None]:
         yield
     finally:
         if old.exists():
-            saved = (out / MANIFEST).is_file()
+            saved = (out / saved_as).is_file()
             shutil.rmtree(old if saved else out)
             if not saved:
                 old.rename(out)
@@ -147,3 +160,31 @@ def keep_rejected(rejected: Path, out: Path) -> str:
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(rejected, out / REJECTED)
     return f"The rejected rows are listed in {out / REJECTED}."
+
+
+def tracker_for(out: Path | None, training: LoopConfig, model: str, note: Callable[[str], None]) -> Tracker | None:
+    """What tells an experiment tracker of a training; None where nobody asked.
+
+    Args:
+        out: the folder of the training.
+        training: its options.
+        model: which one it trains.
+        note: told when the tracker fails.
+    Raises:
+        ConfigError: there is no folder.
+        MissingExtraError: the tracker is not installed.
+    """
+    if training.track == "none":
+        return None
+    if out is None:
+        raise ConfigError("--track needs a folder, and this training has none.", hint="Use `huiyan train`.")
+    # One of several trainings lies in a folder that goes when they are over; what is tracked stays.
+    whole = out.parent.parent if out.parent.name == PARTS else out
+    kept = {"model": model} | {name: str(value) for name, value in training.to_dict().items()}
+    return Tracker(
+        training.track,
+        whole / TRACKING / (out.name if whole != out else ""),
+        run_name=whole.name if whole == out else f"{whole.name}-{out.name}",
+        options=kept,
+        note=note,
+    )

@@ -1,6 +1,5 @@
 """`huiyan train`: a table of labelled text becomes a trained, evaluated, saved and reported model."""
 
-import shlex
 import shutil
 import tempfile
 import time
@@ -10,9 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from huiyan.core.devices import peak_memory_bytes
 from huiyan.core.errors import DataError, NonFiniteLossError, OutputError
 from huiyan.core.files import write_json
 from huiyan.data.examples import Examples
@@ -20,22 +16,19 @@ from huiyan.models.carried import DEFAULT_MODEL, MULTILINGUAL_MODEL
 from huiyan.models.sources import ModelSource
 from huiyan.text.scripts import mostly_han
 from huiyan.training.config import TrainingConfig
-from huiyan.training.loop import TrainingState
 from huiyan.training.progress import Reporter, Silent, clock
 from huiyan.workflows import run_folder
 from huiyan.workflows.check import look_at
 from huiyan.workflows.config import TrainRun
 from huiyan.workflows.early_exit import measure_early_exit, write_early_exit
-from huiyan.workflows.fit import CHECKPOINTS, PARTS, Fitted, fingerprint_of, fit_model
+from huiyan.workflows.fit import Fitted, fingerprint_of, fit_model
 from huiyan.workflows.judging.kinds import judge_of
 from huiyan.workflows.models import fetch_model, model_for
-from huiyan.workflows.provenance import describe_run
+from huiyan.workflows.provenance import command_of, describe_run, describe_training
 from huiyan.workflows.repeats import Outcome, StoppedError, train_folds, train_once, train_seeds
 from huiyan.workflows.report import write_report
 from huiyan.workflows.tables import Tables, joined, read_tables
 
-WATTS_A_CORE = 10.0
-"""Of a busy core, its share of the machine included: a guess at servers of these years, for an idea of the energy."""
 DOUBTED_ROWS = 20_000
 """Training rows up to which the report says whose labels are in doubt; it takes about a second for every thousand."""
 
@@ -153,7 +146,7 @@ def _train_in(
     write_report(out, report)
     write("finished", timings_s=timings)
     # The best weights are in the folder now; the state for --resume has served.
-    for part in (CHECKPOINTS, PARTS):
+    for part in (run_folder.CHECKPOINTS, run_folder.PARTS):
         shutil.rmtree(out / part, ignore_errors=True)
     say.note(f"finished in {clock(now - began)}: {out}")
     return report
@@ -214,7 +207,7 @@ def _report(run: TrainRun, tables: Tables, source: ModelSource, outcome: Outcome
             "parameters": sum(parameter.numel() for parameter in fitted.artifact.model.parameters()),
             "pooling": run.model.pooling,
         },
-        "training": _describe_training(fitted, fitted.state),
+        "training": describe_training(fitted.state, fitted.device, fitted.metric),
         "test": judge.figures(targets, answers, seed=run.training.seed),
         "calibration": judge.calibration(targets, answers, manifest.decision),
         "repeated": outcome.repeated,
@@ -233,37 +226,7 @@ def question(run: TrainRun) -> str:
     return f"Which {run.data.label} {'do' if run.data.text_pair else 'does'} {texts} have?"
 
 
-def _describe_training(fitted: Fitted, state: TrainingState) -> dict[str, Any]:
-    return {
-        "seconds": state.seconds,
-        "cpu_seconds": state.cpu_seconds,
-        "energy_wh": state.cpu_seconds * WATTS_A_CORE / 3600 if fitted.device.type == "cpu" else None,
-        "steps": state.step,
-        "epochs": state.epochs_done,
-        "best_step": state.best_step,
-        "selection_metric": fitted.metric,
-        "stopped_early": state.stopped_early,
-        "precision": state.precision,
-        "device": str(fitted.device),
-        "threads": torch.get_num_threads(),
-        "tokens_per_second": state.tokens / max(state.seconds, 1e-9),
-        "peak_memory_bytes": peak_memory_bytes(fitted.device),
-        "history": state.history,
-    }
-
-
 def command_line(run: TrainRun) -> str:
     """The command that does this run again: every option that is not at its default."""
-    words = ["huiyan", "train", run.file]
-    for part in (run.data, run.model, run.training, run.answers, run.repeats):
-        defaults = {name: field.default for name, field in type(part).__dataclass_fields__.items()}
-        for name, value in part.to_dict().items():
-            if value == defaults[name]:
-                continue
-            option = f"--{name.replace('_', '-')}"
-            if value is True:
-                words.append(option)
-                continue
-            for item in value if isinstance(value, tuple) else (value,):
-                words += [option, str(item)]
-    return shlex.join([*words, "--out", run.out])
+    parts = (run.data, run.model, run.training, run.answers, run.repeats)
+    return command_of(["huiyan", "train", run.file], parts, run.out)

@@ -7,12 +7,14 @@ from typing import Any, Self
 
 from huiyan.core.config import require
 from huiyan.core.devices import pick_device, resolve_precision
-from huiyan.core.errors import ShapeError
+from huiyan.core.errors import ConfigError, ShapeError
 from huiyan.models.generate import End, Stop, Written, generate_tokens, stream_tokens
 from huiyan.models.generation_config import GenerationConfig, read_generation_config
 from huiyan.models.inference import language_model_for_inference
 from huiyan.models.language_checkpoint import load_language_model
-from huiyan.models.language_model import LanguageModel
+from huiyan.models.segment_checkpoint import is_segment_folder, load_segment_model
+from huiyan.models.segment_writer import RecurrentWriter
+from huiyan.models.writes import Remembers, Writes
 from huiyan.text.tokenise import Tokenizer
 
 _NO_LIMIT = 1 << 30
@@ -40,7 +42,7 @@ class TextWriter:
     """A language model that reads and writes texts.
 
     Args:
-        model: in evaluation mode; ``language_model_for_inference`` makes it faster.
+        model: in evaluation mode: what ``language_model_for_inference`` gives, or ``RecurrentWriter``.
         tokenizer: of what it reads.
         target_tokenizer: of what it writes; None is the same.
         config: how it writes.
@@ -48,7 +50,7 @@ class TextWriter:
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: Writes,
         tokenizer: Tokenizer,
         *,
         target_tokenizer: Tokenizer | None = None,
@@ -67,7 +69,8 @@ class TextWriter:
         Args:
             folder: config.json, safetensors and the files of a tokenizer.
             device: "auto" (the first GPU, else the CPU), "cpu", "cuda", "mps".
-            precision: "fp32", "bf16", "fp16", or "auto": bf16 where the machine multiplies it.
+            precision: "fp32", "bf16", "fp16", or "auto": bf16 where the machine multiplies it. Models that carry a
+                memory write in fp32.
             options: of ``GenerationConfig``, in place of what the folder says.
         Raises:
             SourceError: a file is missing or broken.
@@ -80,6 +83,8 @@ class TextWriter:
         tokenizer = Tokenizer.from_folder(folder)
         target = Tokenizer.from_folder(folder, target=True) if (folder / "target.spm").is_file() else None
         on = pick_device(device)
+        if is_segment_folder(folder):
+            return cls(RecurrentWriter(load_segment_model(folder).to(on)), tokenizer, config=config)
         model = load_language_model(folder).to(on)
         fast = language_model_for_inference(model, resolve_precision(precision, on))
         return cls(fast, tokenizer, target_tokenizer=target, config=config)
@@ -111,8 +116,9 @@ class TextWriter:
             ShapeError: as ``write``.
             ConfigError: as ``write``.
         """
-        config = self._config(options)
+        config = self.changed(options)
         require(batch_size > 0, "batch_size", "at least 1", batch_size)
+        batch_size = batch_size if self.model.takes_any_lengths else 1
         ids = self._ids(prompts)
         for first in range(0, len(ids), batch_size):
             batch = ids[first : first + batch_size]
@@ -129,9 +135,37 @@ class TextWriter:
             ShapeError: as ``write``.
             ConfigError: as ``write``; or a beam search is asked for.
         """
-        config, (ids,) = self._config(options), self._ids([prompt])
-        told, tokens = 0, list[int]()
-        steps = stream_tokens(self.model, [ids], config, stop=self._stop([ids], stops))
+        (ids,) = self._ids([prompt])
+        yield from self.follow(ids, stops, self.changed(options))
+
+    def session(self) -> "Session":
+        """Turns of one text: what was read and written before is remembered, and read once.
+
+        Raises:
+            ConfigError: the model writes from a source, and has no text to go on with.
+        """
+        return Session(self)
+
+    def follow(
+        self,
+        ids: list[int],
+        stops: Sequence[str],
+        config: GenerationConfig,
+        *,
+        cache: Remembers | None = None,
+        tokens: list[int] | None = None,
+    ) -> Iterator[str]:
+        """What follows on token ids, as ``stream``.
+
+        Args:
+            ids: of the prompt.
+            stops: a text ends before the first of these.
+            config: how it is written.
+            cache: what the model has read before; these tokens are added.
+            tokens: to which the tokens written are added.
+        """
+        told, tokens = 0, list[int]() if tokens is None else tokens
+        steps = stream_tokens(self.model, [ids], config, stop=self._stop([ids], stops), cache=cache)
         for step in steps:
             tokens.append(step.token)
             text = self._text(ids, tokens)
@@ -143,7 +177,12 @@ class TextWriter:
                 yield text[told:sure]
                 told = sure
 
-    def _config(self, options: dict[str, Any]) -> GenerationConfig:
+    def changed(self, options: dict[str, Any]) -> GenerationConfig:
+        """How it writes, with these options in place of its own.
+
+        Raises:
+            ConfigError: an option that cannot be.
+        """
         unknown = sorted(options.keys() - vars(self.config).keys())
         require(not unknown, "writing", f"one of {', '.join(vars(self.config))}", ", ".join(unknown))
         return replace(self.config, **options)
@@ -161,9 +200,19 @@ class TextWriter:
             )
         return [own or [begin or 0] for own in ids]
 
+    def ids_of(self, text: str, *, begins: bool) -> list[int]:
+        """Token ids of a text, without special tokens unless it begins one.
+
+        Raises:
+            ShapeError: it begins a text and is empty, and the model has no token for that.
+        """
+        if begins:
+            return self._ids([text])[0]
+        return self.tokenizer.encode_plain([text])[0]
+
     def _text(self, prompt: list[int], tokens: list[int]) -> str:
         """What tokens spell behind their prompt: the first of them may begin with a space."""
-        if self.model.encoder is not None:
+        if self.model.source_vocab_size is not None:
             return self.target_tokenizer.decode(tokens)
         before = prompt[-4:]
         return self.tokenizer.decode([*before, *tokens])[len(self.tokenizer.decode(before)) :]
@@ -179,6 +228,50 @@ class TextWriter:
         ends = [text.find(stop) for stop in stops if stop in text]
         text = text[: min(ends)] if ends else text
         return WrittenText(text, len(written.tokens), written.log_probability, written.ended)
+
+
+class Session:
+    """A text that a person and a model write by turns; of the model's memory nothing is computed twice.
+
+    Args:
+        writer: the model.
+    Raises:
+        ConfigError: the model writes from a source, and has no text to go on with.
+    """
+
+    def __init__(self, writer: TextWriter) -> None:
+        if writer.model.source_vocab_size is not None:
+            raise ConfigError("A model that writes from a source remembers no turns.", hint="Call stream for each.")
+        self.writer = writer
+        self._cache: Remembers = writer.model.fresh_cache()
+        self._unread: list[int] = []
+
+    @property
+    def tokens(self) -> int:
+        """Of all turns so far, the model's own included."""
+        return self._cache.longest + len(self._unread)
+
+    def go_on(self, text: str, *, stops: Sequence[str] = (), **options: Any) -> Iterator[str]:
+        """Add ``text``, and give what the model writes after it in pieces, as ``TextWriter.stream``.
+
+        What is not asked for any more, when the caller stops early, is not written.
+
+        Raises:
+            ShapeError: the text so far is too long for the model, or empty at the beginning.
+            ConfigError: an option that cannot be.
+        """
+        writer = self.writer
+        config = writer.changed(options)
+        ids = writer.ids_of(text, begins=not self.tokens)
+        prompt = [*self._unread, *ids]
+        if not prompt:
+            raise ShapeError("There is nothing to go on with.", hint="Give the first turn a text.")
+        written: list[int] = []
+        try:
+            yield from writer.follow(prompt, stops, config, cache=self._cache, tokens=written)
+        finally:
+            # The last token was written and not read.
+            self._unread = written[-1:]
 
 
 def _surely(text: str, stops: Sequence[str]) -> int:

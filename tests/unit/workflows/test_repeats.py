@@ -16,7 +16,8 @@ from huiyan.core.files import sha256_of
 from huiyan.tasks.artifact import Artifact
 from huiyan.workflows import repeats as module
 from huiyan.workflows.config import DataConfig, RepeatConfig, TrainRun
-from huiyan.workflows.repeats import OUT_OF_FOLD, PARTS
+from huiyan.workflows.repeats import OUT_OF_FOLD
+from huiyan.workflows.run_folder import PARTS
 from huiyan.workflows.train import train
 
 Options = Callable[..., TrainRun]

@@ -1,0 +1,1 @@
+"""Language models from plain text: trained, measured, and their surprise shown."""
