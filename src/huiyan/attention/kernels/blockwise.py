@@ -87,7 +87,8 @@ def blocks_for(n_queries: int, n_keys: int, scoring: Scoring) -> Blocks:
     """
     terms, parts = scoring.terms, scoring.mask.parts() if scoring.mask else ()
     rows, columns = (512, 512) if terms is None or terms.queries is not None else (128, 512)
-    if scoring.mask is not None and scoring.mask.has(Causal):
+    # Where all queries are one block's rows, beside a memory, smaller blocks skip nothing.
+    if scoring.mask is not None and scoring.mask.has(Causal) and n_queries > rows:
         # Of eight blocks in a row of the map, half a block on the diagonal is computed in vain.
         rows, columns = min(rows, max(128, n_queries // 8)), min(columns, max(128, n_keys // 8))
     span = min([columns, *(part.left + part.right + 1 for part in parts if isinstance(part, Window))])

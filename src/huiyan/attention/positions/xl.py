@@ -1,5 +1,7 @@
 """Transformer-XL's relative positions: projected sinusoids of the distance, and two learnt biases."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,6 +34,26 @@ class XLBiases(nn.Module):
         """Draw both from N(0, 0.02²), as the published code."""
         nn.init.normal_(self.u, std=0.02)
         nn.init.normal_(self.w, std=0.02)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Projected distances from ``first`` to ``last``, and the matrix that they are of."""
+
+    weight: Tensor
+    version: int
+    address: int
+    first: int
+    last: int
+    keys: Float[Tensor, "h r d"]
+
+    def is_of(self, weight: Tensor) -> bool:
+        """Whether they are of this matrix as it is now."""
+        same = self.weight is weight and self.version == weight._version  # noqa: SLF001 - as autograd counts changes
+        return same and self.address == weight.data_ptr() and self.keys.dtype == weight.dtype
+
+    def and_also(self, first: int, last: int) -> tuple[int, int]:
+        return min(first, self.first), max(last, self.last)
 
 
 class XLRelative(ScorePosition):
@@ -87,6 +109,7 @@ class XLRelative(ScorePosition):
         own_or_borrow(self, "biases", biases, lambda: XLBiases(n_heads, head_width))
         self.key = nn.Linear(width, n_heads * head_width, bias=False)
         self.dropout = nn.Dropout(dropout)
+        self._kept: _Kept | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -98,8 +121,28 @@ class XLRelative(ScorePosition):
         far = self.clamp_length
         first, last = bounded(lowest, highest, below=None if far is None else -far, above=far)
         u, w = self.biases.u, self.biases.w
-        keys = self.key(self.dropout(self.distances(first, last))).unflatten(-1, u.shape).transpose(0, 1)
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            keys = self._projected(first, last)
+        else:
+            keys = self._kept_keys(first, last)
         return RelativeTerms(lowest=first, keys=keys, content_bias=u, position_bias=w)
+
+    def _projected(self, first: int, last: int) -> Float[Tensor, "h r d"]:
+        rows = self.key(self.dropout(self.distances(first, last)))
+        return rows.unflatten(-1, self.biases.u.shape).transpose(0, 1)
+
+    def _kept_keys(self, first: int, last: int) -> Float[Tensor, "h r d"]:
+        """The same, projected once for as long as the matrix stays as it is: in evaluation it is asked every time."""
+        weight, kept = self.key.weight, self._kept
+        if weight.is_inference() or torch.is_autocast_enabled(weight.device.type):
+            return self._projected(first, last)
+        if kept is None or not kept.is_of(weight) or not kept.first <= first <= last <= kept.last:
+            begin, end = (first, last) if kept is None or not kept.is_of(weight) else kept.and_also(first, last)
+            with torch.inference_mode(mode=False), torch.no_grad():
+                keys = self._projected(begin, end).contiguous()
+            kept = _Kept(weight, weight._version, weight.data_ptr(), begin, end, keys)  # noqa: SLF001 - as above
+            self._kept = kept
+        return kept.keys[:, first - kept.first : last - kept.first + 1]
 
     def distances(self, first: int, last: int) -> Float[Tensor, "r m"]:
         """R: the sinusoid of query position − key position, a row for each offset from ``first`` to ``last``."""
