@@ -73,6 +73,10 @@ def fresh_model(options: LanguageOptions, vocab_size: int, *, seed: int) -> Segm
     Raises:
         ConfigError: numbers that cannot be.
     """
+    only = {"attention_dropout": ("transformer-xl",), "cutoffs": ("transformer-xl", "lstm")}
+    for name, kinds in only.items():
+        if getattr(options, name) and options.model not in kinds:
+            raise ConfigError(f"--{name.replace('_', '-')} is for {' and '.join(kinds)}.", hint="Leave it away.")
     seed = derive_seed(seed, "model")
     if options.model == "transformer":
         return SegmentedDecoder(_decoder(options, vocab_size, seed=seed))
@@ -109,8 +113,6 @@ def fresh_model(options: LanguageOptions, vocab_size: int, *, seed: int) -> Segm
 
 
 def _decoder(options: LanguageOptions, vocab_size: int, *, seed: int) -> LanguageModel:
-    if options.cutoffs:
-        raise ConfigError("--cutoffs is for transformer-xl and lstm.", hint="Leave it away.")
     values = {
         "model_type": "llama",
         "vocab_size": vocab_size,
@@ -125,7 +127,7 @@ def _decoder(options: LanguageOptions, vocab_size: int, *, seed: int) -> Languag
     }
     config = llama.read(values)
     dropped = dict.fromkeys(("embedding_dropout", "attention_output_dropout", "feed_forward_dropout"), options.dropout)
-    decoder = replace(config.decoder, attention_dropout=options.attention_dropout, **dropped)
+    decoder = replace(config.decoder, **dropped)
     return fresh_language_model(replace(config, decoder=decoder), seed=seed)
 
 
