@@ -41,7 +41,7 @@ def train(
     overwrite: bool = False,
     json: Path | None = None,
 ) -> int:
-    """Learn a language model from plain text: Transformer-XL, a Transformer or an LSTM.
+    """Learn a language model from plain text: Transformer-XL, a Transformer or an LSTM; or pretrain an encoder (mlm).
 
     Text of any size: its tokens are kept on disk. Under torchrun several processes train one model. Options can also
     come from a YAML file (--config FILE) and from the environment (HUIYAN_LM_TRAIN_EPOCHS=3).

@@ -19,7 +19,7 @@ class Encoded(NamedTuple):
     """The tokens of a piece of text, and which of them begin a word; None where nobody asks."""
 
     ids: Sequence[int]
-    begins_word: Sequence[bool] | None = None
+    begins_word: "Sequence[bool] | np.ndarray[Any, Any] | None" = None
 
 
 Encode = Callable[[list[str]], Sequence[Encoded]]

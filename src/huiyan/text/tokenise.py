@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Self, cast
 
+import numpy as np
 import tokenizers
 
 from huiyan.core.errors import ConfigError, SourceError
@@ -14,6 +15,7 @@ from huiyan.core.files import atomic_text, write_json
 from huiyan.core.json_files import read_object
 from huiyan.core.texts import PairTokens, Text
 from huiyan.text.older_files import tokenizer_from_older_files
+from huiyan.text.words import word_spans
 
 TOKENIZER_FILE = "tokenizer.json"
 SETTINGS_FILE = "tokenizer_config.json"
@@ -109,6 +111,32 @@ class Tokenizer:
     def encode_plain(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts that are parts of one, so that none is framed or cut."""
         return [encoding.ids for encoding in self._encode(texts)]
+
+    def encode_words(self, texts: Sequence[str]) -> list[tuple[list[int], np.ndarray]]:
+        """The same, and which tokens begin a word (of Chinese, one of a dictionary's)."""
+        found: list[tuple[list[int], np.ndarray]] = []
+        for text, encoding in zip(
+            texts, self._backend.encode_batch(list(texts), add_special_tokens=False), strict=True
+        ):
+            spans = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+            words = np.asarray(word_spans(text), dtype=np.int64).reshape(-1, 2)
+            following = np.searchsorted(words[:, 0], spans[:, 0])
+            begins = following < len(words)
+            begins[begins] = words[following[begins], 0] < spans[begins, 1]
+            around = np.searchsorted(words[:, 0], spans[:, 0], side="right") - 1
+            inside = (around >= 0) & (spans[:, 0] < np.append(words[:, 1], 0)[around])
+            found.append((encoding.ids, begins | ~inside))
+        return found
+
+    @property
+    def frame(self) -> tuple[list[int], list[int]]:
+        """The special tokens before and behind a single text."""
+        return list(self._before), list(self._after)
+
+    @property
+    def mask_id(self) -> int | None:
+        """The token that hides another; None when there is none."""
+        return self._id_of("mask_token")
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text that token ids spell, special tokens left out; bytes that are no whole character are "\ufffd".

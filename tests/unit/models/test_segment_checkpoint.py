@@ -39,9 +39,7 @@ def losses_of(model: SegmentModel) -> Tensor:
     memory, found = None, []
     with torch.no_grad():
         for first in (0, 4, 8):
-            losses, memory = model.eval().loss(
-                data[:, first : first + 4], data[:, first + 1 : first + 5], memory
-            )
+            losses, memory = model.eval().loss(data[:, first : first + 4], data[:, first + 1 : first + 5], memory)
             found.append(losses)
     return torch.cat(found, 1)
 

@@ -41,8 +41,11 @@ class LanguageOptions(Config):
     """Which model.
 
     Attributes:
-        model: transformer-xl, transformer (a decoder with rotary positions), lstm; or a folder with a language model to
-            go on from, whose numbers then stand.
+        objective: causal (guess the next token) or mlm (guess words that are hidden, as BERT is pretrained; the result
+            is an encoder for `huiyan train --model`).
+        model: transformer-xl, transformer (causal: a decoder with rotary positions; mlm: BERT), lstm; or a folder with
+            a language model to go on from, whose numbers then stand; for mlm also package:NAME. auto is transformer-xl,
+            and for mlm transformer.
         layers: Layers.
         width: Of the states between layers.
         heads: Attention heads of a layer.
@@ -58,7 +61,8 @@ class LanguageOptions(Config):
         own_projections: Give the output other matrices than the input to bring clusters to the width.
     """
 
-    model: str = "transformer-xl"
+    objective: Literal["causal", "mlm"] = "causal"
+    model: str = "auto"
     layers: int = 6
     width: int = 256
     heads: int = 4
@@ -73,11 +77,28 @@ class LanguageOptions(Config):
     own_projections: bool = False
 
     def __post_init__(self) -> None:
+        require(self.objective in ("causal", "mlm"), "objective", "causal or mlm", self.objective)
+        if self.is_masked and self.model in ("transformer-xl", "lstm"):
+            raise ConfigError(
+                f"A {self.model} sees no words to come, and mlm guesses from both sides.", hint="Leave --model away."
+            )
         for name in ("layers", "width", "heads", "segment_length", "div_value"):
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         require(self.memory_length >= 0, "memory_length", "0 or more", self.memory_length)
         for name in ("dropout", "attention_dropout"):
             require(0 <= getattr(self, name) < 1, name, "at least 0 and below 1", getattr(self, name))
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether hidden words are guessed."""
+        return self.objective == "mlm"
+
+    @property
+    def architecture(self) -> str:
+        """What ``model`` means: one of ``ARCHITECTURES``, or what to go on from."""
+        if self.model != "auto":
+            return self.model
+        return "transformer" if self.is_masked else "transformer-xl"
 
 
 @dataclass(frozen=True, kw_only=True)

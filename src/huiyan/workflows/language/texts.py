@@ -69,6 +69,7 @@ def prepare(run: LanguageRun, *, tokenizer: Tokenizer | None, out: Path, say: Ca
         "apart": {name: text.fingerprint() for name, text in apart.items()},
         "tokens": options.tokens if tokenizer is None else hashlib.sha256(tokenizer.to_json().encode()).hexdigest(),
         "vocab_size": options.vocab_size,
+        "objective": run.model.objective,
     }
     if (folder / _PREPARED).is_file() and read_object(folder / _PREPARED, ArtifactError) == asked:
         return
@@ -78,12 +79,16 @@ def prepare(run: LanguageRun, *, tokenizer: Tokenizer | None, out: Path, say: Ca
     places, names = _places(n, [name for name in PARTS[1:] if name not in apart])
     if tokenizer is None:
         learnt_from = (piece for part, piece in cut_at(main.pieces(), places) if part == 0)
-        tokenizer = learn_tokenizer(options.tokens, learnt_from, vocab_size=options.vocab_size)
+        tokenizer = learn_tokenizer(
+            options.tokens, learnt_from, vocab_size=options.vocab_size, framed=run.model.is_masked
+        )
         say(f"{tokenizer.vocab_size:,} tokens: {options.tokens}")
     own = tokenizer
     tokenizer.save(folder)
 
     def encode(texts: list[str]) -> list[Encoded]:
+        if run.model.is_masked:
+            return [Encoded(ids, begins) for ids, begins in own.encode_words(texts)]
         return [Encoded(ids) for ids in own.encode_plain(texts)]
 
     def every_piece() -> Iterator[tuple[int, str]]:

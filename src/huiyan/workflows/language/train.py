@@ -10,37 +10,21 @@ from typing import Any
 from huiyan.core.devices import pick_device
 from huiyan.core.errors import NonFiniteLossError, OutputError
 from huiyan.core.files import write_json
-from huiyan.core.processes import (
-    is_first,
-    join_processes,
-    leave_processes,
-    process_count,
-    process_number,
-    sum_of_all,
-    wait_for_all,
-)
-from huiyan.data.token_file import TokenFile
+from huiyan.core.processes import is_first, join_processes, leave_processes, process_count, wait_for_all
 from huiyan.models.config_file import CONFIG_FILE
-from huiyan.models.generation_config import GenerationConfig
-from huiyan.models.segment_checkpoint import save_segment_model
-from huiyan.models.segment_writer import RecurrentWriter
-from huiyan.models.segments import SegmentedDecoder, SegmentModel
-from huiyan.models.transformer_xl import TransformerXL
-from huiyan.tasks.language_model import StreamObjective, Streams, total_loss
 from huiyan.training.loop import TrainingLoop, TrainingState, Validation
 from huiyan.training.progress import Reporter, Silent, clock
 from huiyan.workflows import run_folder
+from huiyan.workflows.language.causal import CausalLearner
 from huiyan.workflows.language.config import LanguageRun
-from huiyan.workflows.language.models import model_of, tokenizer_to_go_on
+from huiyan.workflows.language.learner import Learner
+from huiyan.workflows.language.masked import MaskedLearner
+from huiyan.workflows.language.models import tokenizer_to_go_on
 from huiyan.workflows.language.report import write_report
-from huiyan.workflows.language.score import scored
-from huiyan.workflows.language.score_picture import html_picture
-from huiyan.workflows.language.texts import TOKENS, Prepared, figures, open_prepared, prepare, unknown_warning
+from huiyan.workflows.language.texts import TOKENS, Prepared, open_prepared, prepare, unknown_warning
 from huiyan.workflows.provenance import command_of, describe_run, describe_training
-from huiyan.workflows.writing import TextWriter
 
 REPORT = "report.json"
-_PROMPT, _SAMPLE, _SHOWN = 16, 200, 400  # tokens
 
 
 def train_language_model(
@@ -103,34 +87,33 @@ def _train_in(out: Path, run: LanguageRun, say: Reporter, *, resume: bool) -> di
         if is_first():
             write_json(out / run_folder.RUN, described | {"status": status} | more)
 
-    model = model_of(run.model, prepared.tokenizer, seed=run.training.seed)
-    model.to(pick_device(run.training.device))
+    device = pick_device(run.training.device)
+    learner: Learner = (MaskedLearner if run.model.is_masked else CausalLearner)(run, prepared, device)
     warnings = [text for name, part in prepared.parts.items() if (text := unknown_warning(name, part))]
     for text in warnings:
         say.note(f"warning: {text}")
-    say.note(f"model: {run.model.model}, {sum(parameter.numel() for parameter in model.parameters()):,} parameters")
+    n_parameters = sum(parameter.numel() for parameter in learner.model.parameters())
+    say.note(f"model: {run.model.architecture}, {n_parameters:,} parameters")
     write("training")
     try:
-        state = _train(out, run, prepared, model, say, resume=resume)
+        state = _train(out, run, prepared, learner, say, resume=resume)
     except NonFiniteLossError as error:
         write("failed", error=str(error))
         raise
-    device = next(model.parameters()).device
     described |= describe_run(device)
     if is_first():
-        save_segment_model(model, out)
+        learner.save(out)
         prepared.tokenizer.save(out)
     if state.interrupted:
         write("interrupted", step=state.step)
         return None
     say.note("measuring the model on the test part")
-    report = _report(run, prepared, model, state)
+    report = _report(run, prepared, learner, state)
     report["warnings"] = warnings
     timings = {"total": time.monotonic() - began, "training": state.seconds}
     report["run"] = described | {"status": "finished", "timings_s": timings}
     if is_first():
-        shown = html_picture(scored(model, prepared.tokenizer, _beginning(prepared)))
-        write_report(out, report, surprise=shown)
+        write_report(out, report, surprise=learner.surprise())
         write("finished", timings_s=timings)
         # The best weights are in the folder now; the state for --resume and the tokens have served.
         for part in (run_folder.CHECKPOINTS, TOKENS):
@@ -139,39 +122,35 @@ def _train_in(out: Path, run: LanguageRun, say: Reporter, *, resume: bool) -> di
     return report
 
 
-def _report(run: LanguageRun, prepared: Prepared, model: SegmentModel, state: TrainingState) -> dict[str, Any]:
+def _report(run: LanguageRun, prepared: Prepared, learner: Learner, state: TrainingState) -> dict[str, Any]:
     """Look at the test part, this once, and gather what there is to tell."""
-    model.eval()
+    model = learner.model.eval()
     return {
         "format": 1,
         "task": "language-model",
+        "objective": run.model.objective,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "text": {"files": list(run.texts), "tokens": run.text.tokens, "parts": prepared.describe()},
         "model": {
-            "kind": run.model.model,
+            "kind": run.model.architecture,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "vocabulary": model.vocab_size,
+            "vocabulary": prepared.tokenizer.vocab_size,
         },
         "training": describe_training(state, next(model.parameters()).device, "loss"),
-        **{name: measure(model, prepared.parts[name], run) for name in ("validation", "test")},
-        "sample": _sample(model, prepared, run.training.seed) if is_first() else None,
+        **{name: learner.measure(prepared.parts[name]) for name in ("validation", "test")},
+        "sample": learner.sample() if is_first() else None,
         "reproduce": command_line(run),
     }
 
 
 def _train(
-    out: Path, run: LanguageRun, prepared: Prepared, model: SegmentModel, say: Reporter, *, resume: bool
+    out: Path, run: LanguageRun, prepared: Prepared, learner: Learner, say: Reporter, *, resume: bool
 ) -> TrainingState:
     training = run.training
-    objective = StreamObjective(model, streams_of(prepared.parts["train"], run, batch=training.batch_tokens))
     validation = prepared.parts["validation"]
-
-    def judge() -> dict[str, float]:
-        return measure(model, validation, run)
-
     loop = TrainingLoop(
-        objective,
-        Validation(judge, len(validation), "loss"),
+        learner.objective(),
+        Validation(lambda: learner.measure(validation), len(validation), "loss"),
         training,
         reporter=say,
         folder=out / run_folder.CHECKPOINTS,
@@ -181,51 +160,6 @@ def _train(
     if resume:
         loop.check_start()
     return loop.run(resume=resume)
-
-
-def _sample(model: SegmentModel, prepared: Prepared, seed: int) -> dict[str, Any]:
-    """What the model writes after the beginning of the test part."""
-    ids = prepared.parts["test"].ids[:_PROMPT].tolist()
-    decoder = isinstance(model, SegmentedDecoder)
-    writes = model.model if isinstance(model, SegmentedDecoder) else RecurrentWriter(model)
-    room = model.max_length - len(ids) if isinstance(model, SegmentedDecoder) else _SAMPLE
-    if (decoder and room < 1) or (isinstance(model, TransformerXL) and not model.config.memory_length):
-        return {}
-    writer = TextWriter(writes, prepared.tokenizer)
-    prompt = prepared.tokenizer.decode(ids)
-    config = GenerationConfig(max_tokens=min(_SAMPLE, room), sample=True, top_p=0.9, seed=seed)
-    return {"prompt": prompt, "seed": seed, "text": "".join(writer.follow(ids, (), config))}
-
-
-def _beginning(prepared: Prepared) -> str:
-    return prepared.tokenizer.decode(prepared.parts["test"].ids[:_SHOWN].tolist())
-
-
-def streams_of(part: TokenFile, run: LanguageRun, *, batch: int) -> Streams:
-    """A part of the text in the streams of this process: as many as a batch of tokens has segments.
-
-    Raises:
-        ConfigError: the part is too short.
-    """
-    length, count = run.model.segment_length, process_count()
-    n_streams = max(1, min(batch // length, (len(part) - 1) // count))
-    return Streams(part.ids, n_streams=n_streams, segment_length=length, number=process_number(), count=count)
-
-
-def measure(model: SegmentModel, part: TokenFile, run: LanguageRun) -> dict[str, float]:
-    """The figures of a model on a part of the text, all processes together.
-
-    Args:
-        model: in evaluation mode.
-        part: of the text.
-        run: how it is read.
-    """
-    # Long streams lose little at their beginnings: fewer than in training, where a part is short.
-    n_segments = len(part) // (run.model.segment_length * 16)
-    batch = min(run.training.batch_tokens, max(1, n_segments) * run.model.segment_length)
-    device = next(model.parameters()).device
-    nats, n = total_loss(model, streams_of(part, run, batch=batch))
-    return figures(sum_of_all(nats, device), round(sum_of_all(n, device)), part)
 
 
 def command_line(run: LanguageRun) -> str:
