@@ -147,7 +147,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(text: Path, tmp_path: 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run(["lm", "train", str(text), "--out", str(whole), *options]) == 0
     command = [*PROGRAM, "lm", "train", str(text), "--out", str(parts), *options, "--checkpoint-minutes", "0.001"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     last = parts / "checkpoint" / "last.safetensors"
     until = time.monotonic() + 60
     while not last.exists() and time.monotonic() < until and process.poll() is None:
@@ -156,7 +156,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(text: Path, tmp_path: 
     process.wait()
     assert last.exists() and not (parts / "report.json").exists()
     resumed = [*command, "--resume"]
-    subprocess.run(resumed, check=True, capture_output=True)  # noqa: S603 - our own command
+    subprocess.run(resumed, check=True, capture_output=True)
     one, other = load_file(whole / "model.safetensors"), load_file(parts / "model.safetensors")
     assert one.keys() == other.keys()
     assert all(bool((one[name] == other[name]).all()) for name in one)
@@ -183,7 +183,7 @@ def test_two_processes_are_one_with_the_batch_doubled(text: Path, tmp_path: Path
     torchrun = [*torchrun[:-2], "--standalone", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [*torchrun, "lm", "train", str(text), "--out", str(tmp_path / "two"), *words]
-    subprocess.run(command, check=True, capture_output=True, env=environment)  # noqa: S603 - our own command
+    subprocess.run(command, check=True, capture_output=True, env=environment)
     both = json.loads((tmp_path / "two" / "report.json").read_text())
     assert both["run"]["processes"] == 2
     curves = [[entry["train_loss"] for entry in one["training"]["history"]] for one in (report, both)]

@@ -9,9 +9,8 @@ from huiyan.models.config import LanguageModelConfig
 from huiyan.models.families.registry import LANGUAGE_FAMILIES
 from huiyan.models.language_checkpoint import fresh_language_model
 from huiyan.models.lstm import LSTMLanguageModel
-from huiyan.models.segment_config import LSTMConfig
+from huiyan.models.segment_config import LSTMConfig, TransformerXLConfig
 from huiyan.models.segments import SegmentedDecoder, SegmentModel
-from huiyan.models.segment_config import TransformerXLConfig
 from huiyan.models.transformer_xl import TransformerXL
 
 
