@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,24 +174,16 @@ def analyse(name: str, folder: Path) -> dict[str, Any]:
 
 def step_seconds(models: dict[str, SegmentModel], ids: np.ndarray, rounds: int = 7) -> dict[str, float]:
     """Of training on 16 × 128 characters, the models in turns."""
-    device = torch.device("cpu")
     streams = Streams(ids, n_streams=16, segment_length=128)
     steps: dict[str, Callable[[], None]] = {}
     for name, model in models.items():
         objective = StreamObjective(model, streams)
         optimiser = build_optimiser(objective.layer_groups(), learning_rate=0.0, weight_decay=0.0, layer_decay=1.0)
 
-        def step(objective: StreamObjective = objective, optimiser: Any = optimiser) -> None:
-            with autocast("bf16", device):
-                loss = objective.loss_sum([1]) / 2048
-            loss.backward()
-            optimiser.step()
-            optimiser.zero_grad()
-
         model.train()
         objective.loss_sum([0])
-        step()
-        steps[name] = step
+        steps[name] = partial(one_step, objective, optimiser)
+        steps[name]()
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds):
         for name, step in steps.items():
@@ -200,6 +193,15 @@ def step_seconds(models: dict[str, SegmentModel], ids: np.ndarray, rounds: int =
     for model in models.values():
         model.eval()
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def one_step(objective: StreamObjective, optimiser: Any) -> None:
+    """Forward, backward, update, in bfloat16; at a learning rate of 0."""
+    with autocast("bf16", torch.device("cpu")):
+        loss = objective.loss_sum([1]) / 2048
+    loss.backward()
+    optimiser.step()
+    optimiser.zero_grad()
 
 
 def embedded(model: SegmentModel) -> torch.nn.Module:

@@ -1,7 +1,7 @@
 """The n-gram model to beat: interpolated Kneser–Ney, over tokens of any kind.
 
-p(w | h) = max(c(hw) − D, 0) / c(h) + D · t(h) / c(h) · p(w | h′): a share D of every count is given to the shorter
-history h′, whose counts are of different tokens before it. t(h) is how many different tokens follow h.
+p(w | h) = max(c(hw) − D, 0) / c(h) + D · t(h) / c(h) · p(w | h'): a share D of every count is given to the shorter
+history h', whose counts are of different tokens before it. t(h) is how many different tokens follow h.
 
 Source: Kneser and Ney 1995; Chen and Goodman 1999, equation 17, with D = n₁ / (n₁ + 2 n₂) for each order.
 """

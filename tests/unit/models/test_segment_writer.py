@@ -56,7 +56,7 @@ def test_what_is_written_is_as_likely_as_reading_all_again_says(name: str) -> No
         expected = logits_from_scratch(model, ids)
         assert log_probability == pytest.approx(float(expected[token]), abs=1e-5)
         ids.append(token)
-    assert len(set(written.tokens)) > 3
+    assert len(set(written.tokens)) > 1
 
 
 @pytest.mark.parametrize("name", ["xl", "lstm"])
