@@ -3,8 +3,8 @@
 Run: python benchmarks/domain_adaptation.py [--labelled 100 300 1000] [--seeds 3] [--epochs 1] [--json FILE]
 
 All-MiniLM-L6-v2 goes on guessing hidden words (`huiyan lm train --objective mlm`) of 22,000 reviews without
-their labels; the reviews of the test rows are left out. Then both encoders, before and after, learn the sentiment of the
-bundled sample from a few labelled rows, and are measured on its 700 test rows: macro F1, mean over the seeds, which
+their labels; the reviews of the test rows are left out. Then both encoders, before and after, learn the sentiment of
+the bundled sample from a few labelled rows, and are measured on its 700 test rows: macro F1, mean over the seeds, which
 draw the rows and the head.
 """
 

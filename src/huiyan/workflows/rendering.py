@@ -185,7 +185,11 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
             rows += flat(value, f"{prefix}{key} · ")
         else:
             shown = (
-                ", ".join(map(str, value)) if isinstance(value, list) else wording.NO_VALUE if value is None else value
+                ", ".join(map(str, value))
+                if isinstance(value, list | tuple)
+                else wording.NO_VALUE
+                if value is None
+                else value
             )
             rows.append((f"{prefix}{key}", str(shown)))
     return rows
