@@ -6,13 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import sentencepiece
 import torch
 import transformers
+from tests.pieces import ENGLISH, train_pieces
 
 from huiyan.cli.main import run
-
-PAGE = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = transformers.T5ForConditionalGeneration(config)
     model.generation_config.max_new_tokens = 9
     model.save_pretrained(folder)
-    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.strip()]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_prefix=str(folder / "spiece"), minloglevel=2, num_threads=1,
-        vocab_size=500, character_coverage=0.98, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
-    )  # fmt: skip
+    train_pieces(folder / "spiece.model", ENGLISH, vocab_size=500, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
     return folder
 
 

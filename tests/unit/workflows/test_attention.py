@@ -11,7 +11,7 @@ from rich.console import Console
 
 from huiyan.cli.main import run as command
 from huiyan.core.errors import ConfigError, MissingExtraError
-from huiyan.workflows import attention_picture
+from huiyan.workflows import drawing
 from huiyan.workflows.attention import Looked, look
 from huiyan.workflows.attention_picture import head_table, notebook_table, save_png, terminal_picture
 from huiyan.workflows.config import ComputeConfig
@@ -73,9 +73,9 @@ def test_png_with_chinese(looked: Looked, tmp_path: Path, monkeypatch: pytest.Mo
     path = tmp_path / "a.png"
     save_png(looked, path, 0, 0)
     assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
-    monkeypatch.setattr(attention_picture, "_CJK", ("No such font",))
+    monkeypatch.setattr(drawing, "_CJK", ("No such font",))
     (remark,) = save_png(looked, path, 0, 0)
-    assert "fonts-noto-cjk" in remark and attention_picture._fonts_for("good")[1] == []
+    assert "fonts-noto-cjk" in remark and drawing.fonts_for("good")[1] == []
 
 
 def test_without_matplotlib_the_extra_is_named(looked: Looked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

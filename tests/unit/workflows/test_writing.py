@@ -3,24 +3,14 @@
 from pathlib import Path
 
 import pytest
-import sentencepiece
 import torch
 import transformers
+from tests.pieces import CHINESE, train_pieces
 
 from huiyan.core.errors import ConfigError, ShapeError
 from huiyan.workflows.writing import TextWriter
 
-PAGE = Path(__file__).parents[3] / "README.zh-CN.md"
 SMALL = {"vocab_size": 800, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-
-
-def pieces(path: Path, **options: object) -> None:
-    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.strip()]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_prefix=str(path.with_suffix("")), minloglevel=2, num_threads=1, **options
-    )
-    path.with_suffix(".model").rename(path)
-    path.with_suffix(".vocab").unlink()
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +23,12 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         model.lm_head.weight.mul_(20)  # so that the likeliest token is not always the same
     model.save_pretrained(folder)
-    pieces(
+    train_pieces(
         folder / "tokenizer.model",
+        CHINESE,
         vocab_size=800,
         model_type="bpe",
         byte_fallback=True,
-        character_coverage=0.98,
         unk_id=0,
         bos_id=1,
         eos_id=2,
@@ -56,7 +46,7 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vocab_size=800, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0
     )
     transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
-    pieces(folder / "spiece.model", vocab_size=500, character_coverage=0.98, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    train_pieces(folder / "spiece.model", CHINESE, vocab_size=500, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
     return folder
 
 
