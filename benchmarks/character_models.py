@@ -58,10 +58,7 @@ MODELS = {
 }
 RATES = {"transformer-xl": 2e-3, "transformer": 1e-3, "lstm": 2e-3}
 """The best of 1, 2 and 4 · 10⁻³ in half a minute of training each."""
-EPOCHS = {
-    "kjv": {"transformer-xl": 1, "transformer": 2, "lstm": 2},
-    "news": {"transformer-xl": 2, "transformer": 4, "lstm": 4},
-}
+EPOCHS = {"kjv": 2, "news": 3}
 LONGEST, STEP, GAIN, SAMPLES = 512, 32, 0.01, 256
 
 
@@ -111,7 +108,7 @@ def train(name: str, folder: Path) -> dict[str, Any]:
                 out=str(out),
                 text=TextConfig(tokens="chars", validation=str(paths["validation"]), test=str(paths["test"])),
                 model=options,
-                training=LanguageTrainingConfig(epochs=EPOCHS[name][model], learning_rate=RATES[model]),
+                training=LanguageTrainingConfig(epochs=EPOCHS[name], learning_rate=RATES[model]),
             )
             train_language_model(run, resume=(out / "run.json").exists())
         report = json.loads((out / "report.json").read_text())

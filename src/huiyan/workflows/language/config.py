@@ -54,6 +54,8 @@ class LanguageOptions(Config):
             three matrices there.
         segment_length: Tokens that are read at a time.
         memory_length: Tokens that are kept of what was read before, for transformer-xl.
+        norm: Of a transformer-xl: pre (before each sublayer: learns faster and at higher rates) or post (the paper's).
+            Without it pre.
         dropout: Probability, between layers.
         attention_dropout: Probability, on attention weights.
         cutoffs: Where clusters of rarer words begin, for large vocabularies; give it several times.
@@ -70,6 +72,7 @@ class LanguageOptions(Config):
     feed_forward_width: int | None = None
     segment_length: int = 128
     memory_length: int = 128
+    norm: Literal["pre", "post"] | None = None
     dropout: float = 0.1
     attention_dropout: float = 0.0
     cutoffs: tuple[int, ...] = ()
@@ -85,6 +88,7 @@ class LanguageOptions(Config):
         for name in ("layers", "width", "heads", "segment_length", "div_value"):
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         require(self.memory_length >= 0, "memory_length", "0 or more", self.memory_length)
+        require(self.norm in (None, "pre", "post"), "norm", "pre or post", self.norm)
         for name in ("dropout", "attention_dropout"):
             require(0 <= getattr(self, name) < 1, name, "at least 0 and below 1", getattr(self, name))
 
@@ -186,6 +190,7 @@ def _published(name: str, tokens: Unit, n_streams: int, epochs: int, warmup: flo
         "feed_forward_width": numbers.feed_forward_width,
         "segment_length": length,
         "memory_length": length,
+        "norm": numbers.residual,
         "dropout": numbers.dropout,
         "attention_dropout": numbers.attention_dropout,
         "cutoffs": list(numbers.cutoffs),

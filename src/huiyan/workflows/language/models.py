@@ -68,7 +68,11 @@ def fresh_model(options: LanguageOptions, vocab_size: int, *, seed: int) -> Segm
     Raises:
         ConfigError: numbers that cannot be.
     """
-    only = {"attention_dropout": ("transformer-xl",), "cutoffs": ("transformer-xl", "lstm")}
+    only = {
+        "norm": ("transformer-xl",),
+        "attention_dropout": ("transformer-xl",),
+        "cutoffs": ("transformer-xl", "lstm"),
+    }
     for name, kinds in only.items():
         if getattr(options, name) and options.architecture not in kinds:
             raise ConfigError(f"--{name.replace('_', '-')} is for {' and '.join(kinds)}.", hint="Leave it away.")
@@ -100,6 +104,7 @@ def fresh_model(options: LanguageOptions, vocab_size: int, *, seed: int) -> Segm
                 memory_length=options.memory_length,
                 cutoffs=options.cutoffs,
                 div_value=options.div_value,
+                residual=options.norm or "pre",
                 tied_projections=(False, *[True] * len(options.cutoffs)) if shared else False,
                 dropout=options.dropout,
                 attention_dropout=options.attention_dropout,
