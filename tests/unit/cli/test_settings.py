@@ -96,3 +96,17 @@ def test_what_yaml_makes_a_boolean_must_be_in_quotes(line: str, tmp_path: Path) 
     with pytest.raises(ConfigError, match="YAML reads as true or false") as caught:
         with_settings(["train", "--config", str(path)], {})
     assert caught.value.hint is not None and '"no"' in caught.value.hint
+
+
+def test_commands_of_two_words_and_presets(tmp_path: Path) -> None:
+    file = tmp_path / "lm.yaml"
+    file.write_text("texts: [a.txt, b.txt]\npreset: tiny\nlayers: 1\n", encoding="utf-8")
+    environment = {"HUIYAN_LM_TRAIN_EPOCHS": "5", "HUIYAN_TRAIN_SEED": "3"}
+    words = with_settings(["lm", "train", "--config", str(file), "--width=64", "--out", "o"], environment)
+    assert words[:4] == ["lm", "train", "a.txt", "b.txt"]
+    options = dict(zip(words, words[1:], strict=False))
+    assert (options["--layers"], options["--epochs"], options["--segment-length"]) == ("1", "5", "64")
+    assert "--width=64" in words and "--width" not in words and "--seed" not in words
+    assert with_settings(["lm", "score", "r", "--config", str(file)], {}) == ["lm", "score", "r", "--config", str(file)]
+    with pytest.raises(ConfigError, match="tinny"):
+        with_settings(["lm", "train", "c.txt", "--preset", "tinny"], {})

@@ -75,7 +75,10 @@ def fresh_model(options: LanguageOptions, vocab_size: int, *, seed: int) -> Segm
     }
     for name, kinds in only.items():
         if getattr(options, name) and options.architecture not in kinds:
-            raise ConfigError(f"--{name.replace('_', '-')} is for {' and '.join(kinds)}.", hint="Leave it away.")
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is for {' and '.join(kinds)}.",
+                hint="Leave it away, or the preset that has it.",
+            )
     seed = derive_seed(seed, "model")
     if options.architecture == "transformer":
         return SegmentedDecoder(_decoder(options, vocab_size, seed=seed))

@@ -105,3 +105,34 @@ def test_biases_of_another_shape() -> None:
         XLRelative(8, 2, biases=XLBiases(2, 5))
     with pytest.raises(ConfigError, match="n_heads"):
         XLBiases(0, 4)
+
+
+def test_keys_are_projected_once_in_evaluation_and_again_when_the_matrix_changes() -> None:
+    made = scheme(dropout=0.5).eval()
+
+    def keys(lowest: int, highest: int) -> Tensor:
+        with torch.no_grad():
+            return made.terms(lowest, highest).keys
+
+    def fresh(lowest: int, highest: int) -> Tensor:
+        return made.key(made.distances(lowest, highest)).unflatten(-1, (H, D)).transpose(0, 1).detach()
+
+    first = keys(-3, 0)
+    torch.testing.assert_close(first, fresh(-3, 0))
+    assert keys(-2, 0).data_ptr() == first[:, 1:].data_ptr()
+    torch.testing.assert_close(keys(-9, 4), fresh(-9, 4))
+    with torch.no_grad():
+        made.key.weight.mul_(2)
+    torch.testing.assert_close(keys(-3, 0), fresh(-3, 0))
+    made.float()
+    assert keys(-3, 0).dtype == torch.float32
+    torch.testing.assert_close(keys(-3, 0), fresh(-3, 0))
+    made.key.weight = torch.nn.Parameter(torch.ones_like(made.key.weight))
+    torch.testing.assert_close(keys(-3, 0), fresh(-3, 0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert keys(-3, 0).dtype == torch.bfloat16
+    made.train()
+    assert not torch.equal(keys(-3, 0), keys(-3, 0))
+    made.eval()
+    with torch.enable_grad():
+        assert made.terms(-3, 0).keys.requires_grad
