@@ -19,8 +19,8 @@ from huiyan.text.older_files import LAYOUTS
 from huiyan.text.piece_file import Kind, read_pieces
 from huiyan.text.tokenise import Tokenizer
 
-# No text has two ways to be cut whose scores are equal, such as 0|00 and 00|0: SentencePiece, which adds in 32 bits, and
-# `tokenizers`, in 64, may each take another (`transformers`' fast tokenizers have the same).
+# No text has two ways to be cut whose scores are equal, such as 0|00 and 00|0: SentencePiece, which adds in 32 bits,
+# and `tokenizers`, in 64, may each take another (`transformers`' fast tokenizers have the same).
 TEXTS = [
     "The quick brown fox doesn't jump over 13 lazy dogs.",
     "质量很好，物流慢！下次还会再来。",

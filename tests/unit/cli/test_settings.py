@@ -1,5 +1,6 @@
 """Options from a file, the environment and the command line: who counts most, and what is said of mistakes."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def test_commands_of_two_words_and_presets(tmp_path: Path) -> None:
     environment = {"HUIYAN_LM_TRAIN_EPOCHS": "5", "HUIYAN_TRAIN_SEED": "3"}
     words = with_settings(["lm", "train", "--config", str(file), "--width=64", "--out", "o"], environment)
     assert words[:4] == ["lm", "train", "a.txt", "b.txt"]
-    options = dict(zip(words, words[1:], strict=False))
+    options = dict(pairwise(words))
     assert (options["--layers"], options["--epochs"], options["--segment-length"]) == ("1", "5", "64")
     assert "--width=64" in words and "--width" not in words and "--seed" not in words
     assert with_settings(["lm", "score", "r", "--config", str(file)], {}) == ["lm", "score", "r", "--config", str(file)]
