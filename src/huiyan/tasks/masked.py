@@ -34,13 +34,7 @@ class Frame(NamedTuple):
 
 
 class Masked(NamedTuple):
-    """A row to guess in.
-
-    Args:
-        ids: what is seen.
-        places: of what is to be guessed, ascending.
-        targets: what stands there.
-    """
+    """A row to guess in: what is seen, the places of what is to be guessed, ascending, and what stands there."""
 
     ids: np.ndarray[Any, Any]
     places: np.ndarray[Any, Any]
