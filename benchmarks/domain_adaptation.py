@@ -97,25 +97,29 @@ def main() -> None:
         minutes = (time.monotonic() - began) / 60
         guessed = [entry["validation"] for entry in report["training"]["history"] if entry["validation"]]
         print(f"adapted in {minutes:.1f} min: {report['test']['masked_accuracy']:.1%} guessed right", flush=True)
-        rows: list[dict[str, Any]] = []
+        found: dict[str, Any] = {
+            "date": datetime.now(UTC).date().isoformat(),
+            "huiyan": __version__,
+            "torch": torch.__version__,
+            "machine": describe_machine(torch.device("cpu")),
+            "adaptation": {
+                "minutes": minutes,
+                "epochs": given.epochs,
+                "test": report["test"],
+                "validations": guessed,
+            },
+            "rows": [],
+        }
         for n in given.labelled:
             scores = {
                 name: [macro_f1(model, n, seed, folder) for seed in range(given.seeds)]
                 for name, model in (("before", BEFORE), ("after", str(folder / "adapted")))
             }
             differences = [after - before for before, after in zip(scores["before"], scores["after"], strict=True)]
-            rows.append({"labelled": n, **scores, "difference": statistics.mean(differences)})
+            found["rows"].append({"labelled": n, **scores, "difference": statistics.mean(differences)})
             before, after = (statistics.mean(values) for values in scores.values())
             print(f"{n:5} labels: before {before:.3f}, after {after:.3f}", flush=True)
-    found = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "huiyan": __version__,
-        "torch": torch.__version__,
-        "machine": describe_machine(torch.device("cpu")),
-        "adaptation": {"minutes": minutes, "epochs": given.epochs, "test": report["test"], "validations": guessed},
-        "rows": rows,
-    }
-    given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

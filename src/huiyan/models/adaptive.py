@@ -60,6 +60,13 @@ class AdaptiveEmbedding(nn.Module):
         for projection in self.projections:
             nn.init.normal_(projection, std=0.01)
 
+    def reset_to_unit(self) -> None:
+        """Draw rows and projections so that what comes out has variance 1."""
+        for table in self._tables():
+            nn.init.normal_(table.weight, std=self.width**-0.5)
+        for projection in self.projections:
+            nn.init.normal_(projection, std=projection.shape[1] ** -0.5)
+
     def forward(self, tokens: Int[Tensor, "*n"]) -> Float[Tensor, "*n m"]:
         """`…` → `… m`."""
         tables = self._tables()

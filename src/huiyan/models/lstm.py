@@ -22,6 +22,9 @@ class LSTMMemory(NamedTuple):
 class LSTMLanguageModel(SegmentModel):
     """Embeddings, layers of LSTM, adaptive softmax.
 
+    What enters the first layer has variance 1: there is no norm, and of the small rows that a Transformer-XL begins
+    with the gates see nothing for thousands of steps when the vocabulary is large.
+
     Source: Hochreiter and Schmidhuber 1997; Zaremba et al. 2014 (dropout between layers).
 
     Args:
@@ -42,6 +45,7 @@ class LSTMLanguageModel(SegmentModel):
         between = config.dropout if config.n_layers > 1 else 0.0
         self.layers = nn.LSTM(config.width, config.width, config.n_layers, batch_first=True, dropout=between)
         self.output = AdaptiveSoftmax(self.embeddings, tied_words=config.tied_words)
+        self.embeddings.reset_to_unit()
 
     def forward(
         self, tokens: Int[Tensor, "b l"], memory: LSTMMemory | None = None

@@ -77,6 +77,15 @@ def test_a_decoder_without_memory_begins_anew_with_each_segment() -> None:
     assert torch.equal(after, alone) and not memory.states
 
 
+@pytest.mark.parametrize("cutoffs", [(), (100, 400)])
+def test_what_enters_the_first_layer_has_variance_1(cutoffs: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    numbers = LSTMConfig(vocab_size=1000, n_layers=1, width=64, cutoffs=cutoffs, div_value=2)
+    rows = LSTMLanguageModel(numbers).embeddings(torch.arange(1000)).detach()
+    ends = [0, *cutoffs, 1000]
+    assert all(0.8 < float(rows[a:b].var()) < 1.25 for a, b in zip(ends, ends[1:], strict=False))
+
+
 def test_the_lowest_parameters_are_the_words() -> None:
     model = lstm()
     groups = model.by_depth()
