@@ -38,19 +38,21 @@ class XLBiases(nn.Module):
 
 @dataclass(frozen=True)
 class _Kept:
-    """Projected distances from ``first`` to ``last``, and the matrix that they are of."""
+    """Projected distances from ``first`` to ``last``, and a copy of the matrix that they are of."""
 
     weight: Tensor
-    version: int
-    address: int
     first: int
     last: int
     keys: Float[Tensor, "h r d"]
 
     def is_of(self, weight: Tensor) -> bool:
-        """Whether they are of this matrix as it is now."""
-        same = self.weight is weight and self.version == weight._version  # noqa: SLF001 - as autograd counts changes
-        return same and self.address == weight.data_ptr() and self.keys.dtype == weight.dtype
+        """Whether they are of this matrix as it is now.
+
+        The numbers tell, and nothing else: fused optimisers and changes through ``.data`` are not in the version that
+        autograd counts. Reading the matrix costs a thousandth of a segment.
+        """
+        same = self.weight.dtype == weight.dtype and self.weight.device == weight.device
+        return same and torch.equal(self.weight, weight)
 
     def and_also(self, first: int, last: int) -> tuple[int, int]:
         return min(first, self.first), max(last, self.last)
@@ -139,8 +141,7 @@ class XLRelative(ScorePosition):
         if kept is None or not kept.is_of(weight) or not kept.first <= first <= last <= kept.last:
             begin, end = (first, last) if kept is None or not kept.is_of(weight) else kept.and_also(first, last)
             with torch.inference_mode(mode=False), torch.no_grad():
-                keys = self._projected(begin, end).contiguous()
-            kept = _Kept(weight, weight._version, weight.data_ptr(), begin, end, keys)  # noqa: SLF001 - as above
+                kept = _Kept(weight.clone(), begin, end, self._projected(begin, end).contiguous())
             self._kept = kept
         return kept.keys[:, first - kept.first : last - kept.first + 1]
 

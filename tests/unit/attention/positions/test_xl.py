@@ -136,3 +136,26 @@ def test_keys_are_projected_once_in_evaluation_and_again_when_the_matrix_changes
     made.eval()
     with torch.enable_grad():
         assert made.terms(-3, 0).keys.requires_grad
+
+
+@pytest.mark.parametrize("how", ["fused optimiser", "data", "in place"])
+def test_kept_keys_are_those_of_the_matrix_as_it_is(how: str) -> None:
+    made = scheme().eval()
+    with torch.no_grad():
+        before = made.terms(-3, 5).keys
+        assert made.terms(-2, 4).keys.data_ptr() == made.terms(-2, 5).keys.data_ptr()  # projected once
+    weight = made.key.weight
+    if how == "fused optimiser":
+        weight.grad = torch.ones_like(weight)
+        torch.optim.AdamW([weight], lr=0.1, fused=True).step()
+    elif how == "data":
+        weight.data.mul_(2)
+    else:
+        with torch.no_grad():
+            weight.mul_(2)
+    with torch.no_grad():
+        after = made.terms(-3, 5).keys
+    assert after is not None and before is not None and not torch.equal(after, before)
+    with torch.enable_grad():
+        wanted = made.terms(-3, 5).keys
+    torch.testing.assert_close(after, wanted)
