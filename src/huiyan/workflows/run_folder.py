@@ -79,12 +79,15 @@ def replacing(out: Path, *, overwrite: bool, saved_as: str = MANIFEST) -> Iterat
     Raises:
         OutputError: the folder cannot be written.
     """
-    old = out.with_name(f".{out.name}.replaced")
+    old, own = out.with_name(f".{out.name}.replaced"), False
     with _written(out):
         if overwrite and out.exists():
             if old.exists():
-                shutil.rmtree(old)
-            out.rename(old)
+                # A run that was to replace it was killed. What is whole is kept, the newer of both.
+                shutil.rmtree(old if (out / saved_as).is_file() else out)
+            if out.exists():
+                out.rename(old)
+            own = True
         out.mkdir(parents=True, exist_ok=True)
         if not (out / RUN).exists():
             # First of all: from here on the folder is known to be a run's, whenever the process is killed.
@@ -92,14 +95,15 @@ def replacing(out: Path, *, overwrite: bool, saved_as: str = MANIFEST) -> Iterat
     try:
         yield
     finally:
-        if old.exists():
-            saved = (out / saved_as).is_file()
-            shutil.rmtree(old if saved else out)
-            if not saved:
-                old.rename(out)
-        elif json.loads((out / RUN).read_text(encoding="utf-8")) == STARTING:
-            # It ended before its first step: a folder that holds nothing must not stand in the way of the next try.
+        if (out / saved_as).is_file():
+            if old.exists():
+                shutil.rmtree(old)
+        # What an earlier process had begun stays, with its checkpoints: it is resumed with other words. A folder that
+        # ended before its first step holds nothing, and must not stand in the way of the next try.
+        elif own or json.loads((out / RUN).read_text(encoding="utf-8")) == STARTING:
             shutil.rmtree(out)
+            if old.exists():
+                old.rename(out)
 
 
 @contextlib.contextmanager
