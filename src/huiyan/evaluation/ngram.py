@@ -3,7 +3,8 @@
 p(w | h) = max(c(hw) − D, 0) / c(h) + D · t(h) / c(h) · p(w | h'): a share D of every count is given to the shorter
 history h', whose counts are of different tokens before it. t(h) is how many different tokens follow h.
 
-Source: Kneser and Ney 1995; Chen and Goodman 1999, equation 17, with D = n₁ / (n₁ + 2 n₂) for each order.
+Source: Kneser and Ney 1995; Chen and Goodman 1999, equation 17, with D = n₁ / (n₁ + 2 n₂) for each order
+(a half where n₁ is 0).
 """
 
 from typing import Any
@@ -37,7 +38,7 @@ def ngram_nats(known: Ids, unseen: Ids, *, order: int, vocab_size: int) -> float
         history = grams[:-1]
         whole = _numbered(history, tokens)
         levels.append((history, whole))
-        grams = np.concatenate(([0], whole))
+        grams = np.concatenate(([0], whole + 1))  # 0 is that of no history, and of no n-gram
     for size, (history, whole) in enumerate(levels, start=1):
         # Shorter orders count how many different tokens they follow; what begins the text has no whole history.
         longest = size == order
@@ -62,7 +63,8 @@ def _interpolated(history: Ids, whole: Ids, events: Ids, n_known: int, shorter: 
     totals = np.bincount(history[events], minlength=int(history.max()) + 1)
     kinds = np.bincount(history[_first_of_each_at(whole, events)], minlength=len(totals))
     once, twice = int((counts == 1).sum()), int((counts == 2).sum())
-    discount = once / (once + 2 * twice) if once else 0.0
+    # Where nothing was counted once, a half: all of it would leave nothing for what was not counted.
+    discount = once / (once + 2 * twice) if once else 0.5
     own, before = whole[n_known:], history[n_known:]
     total = totals[before]
     seen = np.maximum(total, 1)

@@ -31,20 +31,28 @@ def by_hand(known: list[int], history: tuple[int, ...], word: int, order: int, v
         following = {gram: n for gram, n in counts.items() if gram[:-1] == own and len(gram) == size}
         total = sum(following.values())
         once, twice = (sum(n == k for n in counts.values()) for k in (1, 2))
-        discount = once / (once + 2 * twice) if once else 0.0
+        discount = once / (once + 2 * twice) if once else 0.5
         if total:
             share = discount * len(following) / total
             p = max(following.get((*own, word), 0) - discount, 0) / total + share * p
     return p
 
 
-@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
 def test_probabilities_are_those_of_the_definition(order: int) -> None:
-    known = [int(token) for token in KNOWN]
-    unseen = [2, 0, 1, 1, 3, 0, 1]
-    text = known + unseen
-    wanted = [-math.log(by_hand(known, tuple(text[:at]), text[at], order, 5)) for at in range(len(known), len(text))]
-    assert ngram_nats(KNOWN, np.array(unseen), order=order, vocab_size=5) == pytest.approx(sum(wanted) / len(wanted))
+    draw = np.random.default_rng(order)
+    for length in (17, 40, 40, 40, 80):
+        known, unseen = (draw.integers(0, 4, n).tolist() for n in (length, 7))
+        text = known + unseen
+        wanted = [
+            -math.log(by_hand(known, tuple(text[:at]), text[at], order, 5)) for at in range(len(known), len(text))
+        ]
+        nats = ngram_nats(np.array(known), np.array(unseen), order=order, vocab_size=5)
+        assert nats == pytest.approx(sum(wanted) / len(wanted))
+
+
+def test_what_was_never_counted_keeps_a_share() -> None:
+    assert math.isfinite(ngram_nats(np.array([0, 1] * 20), np.array([0, 1, 2, 1]), order=2, vocab_size=3))
 
 
 def test_a_longer_history_tells_more_of_a_text_that_repeats_itself() -> None:
