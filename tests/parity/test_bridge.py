@@ -1,5 +1,6 @@
 """Families that Huiyan does not have, with its attention inside `transformers`, against their own eager attention."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from torch import Tensor
 
 import huiyan.bridge
 from huiyan.attention import observe
-from huiyan.bridge.foreign_masks import Foreign, mask_for_models
+from huiyan.bridge.foreign_masks import Foreign, Seen, mask_for_models
+from huiyan.bridge.refusal import takes_ours, watch
 from huiyan.core.errors import ConfigError
 
 SMALL = {
@@ -140,16 +142,13 @@ def attention_weights_of(q: Tensor, k: Tensor, mask: Any) -> Tensor:
     return attend(padded_q, padded_k, eye.contiguous(), mask=mask, scale=q.shape[-1] ** -0.5)
 
 
-def test_a_model_that_is_there_is_attached_and_one_without_the_interface_refused() -> None:
+def test_a_model_that_is_there_is_attached() -> None:
     eager, ours = twins_of("mistral")
     ids, _ = padded("none")
     attached = huiyan.bridge.attach(eager)
     assert attached is eager
     with torch.no_grad():
         torch.testing.assert_close(attached(ids).logits, ours(ids).logits, atol=0, rtol=0)
-    config = transformers.AutoConfig.for_model("deberta-v2", **SMALL)
-    with pytest.raises(ConfigError, match="DebertaV2Model does not go through the interface"):
-        huiyan.bridge.attach(transformers.AutoModel.from_config(config))
 
 
 def test_models_are_told_apart_by_whether_their_code_asks_the_interface() -> None:
@@ -160,7 +159,170 @@ def test_models_are_told_apart_by_whether_their_code_asks_the_interface() -> Non
     huiyan.bridge.attach(transformers.AutoModel.from_config(config))  # says that it does not, and does
     with pytest.raises(ConfigError, match="for models of transformers"):
         huiyan.bridge.attach(torch.nn.Linear(2, 2))  # pyright: ignore[reportArgumentType]
-    config = transformers.AutoConfig.for_model("bloom", hidden_size=16, n_head=2, n_layer=1, vocab_size=60)
-    bloom = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=huiyan.bridge.NAME)
-    with pytest.raises(ConfigError, match="computes with its mask by itself"):
-        bloom(torch.ones(1, 3, dtype=torch.long))
+
+
+HEADS = {"n_layer": 2, "n_head": 4}
+WITHOUT: dict[str, dict[str, Any]] = {  # families whose attention does not go through the interface, or that have none
+    "deberta": SMALL,
+    "deberta-v2": SMALL,
+    "xlnet": {**HEADS, "vocab_size": 60, "d_model": 32, "d_inner": 40},
+    "flaubert": {"n_words": 60, "emb_dim": 32, "n_layers": 2, "n_heads": 4},
+    "xlm": {"n_words": 60, "emb_dim": 32, "n_layers": 2, "n_heads": 4},
+    "prophetnet": {
+        "vocab_size": 60,
+        "hidden_size": 32,
+        "num_encoder_layers": 1,
+        "num_decoder_layers": 1,
+        "num_encoder_attention_heads": 4,
+        "num_decoder_attention_heads": 4,
+        "encoder_ffn_dim": 40,
+        "decoder_ffn_dim": 40,
+    },
+    "fnet": {**SMALL, "tpu_short_seq_length": 64},
+    "gptj": {**HEADS, "vocab_size": 60, "n_embd": 32, "rotary_dim": 8, "bos_token_id": 1, "eos_token_id": 2},
+    "codegen": {**HEADS, "vocab_size": 60, "n_embd": 32, "rotary_dim": 8, "bos_token_id": 1, "eos_token_id": 2},
+    "falcon": {**SMALL, "bos_token_id": 1, "eos_token_id": 2},
+    "gpt_neo": {
+        "vocab_size": 60,
+        "hidden_size": 32,
+        "num_layers": 2,
+        "num_heads": 4,
+        "attention_types": [[["global", "local"], 1]],
+        "window_size": 4,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    },
+    "mpt": {"vocab_size": 60, "d_model": 32, "n_heads": 4, "n_layers": 2},
+    "bloom": {**HEADS, "vocab_size": 60, "hidden_size": 32},
+    "longformer": {**SMALL, "attention_window": 4},
+    "led": {
+        "vocab_size": 60,
+        "d_model": 32,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 40,
+        "decoder_ffn_dim": 40,
+        "attention_window": 4,
+    },
+}
+REFUSED = r"The attention of \w+ does not go through the interface .* Use its own: attn_implementation='eager'"
+
+
+def without(name: str, how: Any = "eager", kind: Any = transformers.AutoModel) -> Any:
+    return kind.from_config(transformers.AutoConfig.for_model(name, **WITHOUT[name]), attn_implementation=how).eval()
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_a_model_without_the_interface_is_refused_however_ours_is_asked_for(name: str, tmp_path: Path) -> None:
+    model = without(name)
+    for ask in (huiyan.bridge.attach, lambda it: it.set_attn_implementation("huiyan")):
+        with pytest.raises(ConfigError, match=REFUSED):
+            ask(model)
+    with pytest.raises(ConfigError, match=REFUSED):
+        model.set_attn_implementation({"": "huiyan"})
+    assert model.config._attn_implementation == "eager"  # and it stays as it was
+    with pytest.raises(ConfigError, match=REFUSED):
+        without(name, "huiyan")
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=REFUSED):
+        transformers.AutoModel.from_pretrained(tmp_path, attn_implementation="huiyan")
+
+
+@pytest.mark.parametrize("name", ["fnet", "gptj", "deberta-v2"])
+def test_a_head_over_such_a_model_is_refused(name: str) -> None:
+    kind = transformers.AutoModelForCausalLM if name == "gptj" else transformers.AutoModelForMaskedLM
+    with pytest.raises(ConfigError, match=REFUSED):
+        without(name, "huiyan", kind)
+    with pytest.raises(ConfigError, match=REFUSED):
+        huiyan.bridge.attach(without(name, "eager", kind))
+
+
+@pytest.mark.parametrize("name", ["bloom", "mpt", "longformer", "led"])
+def test_a_model_that_computes_with_its_mask_is_refused_in_its_forward_pass(name: str) -> None:
+    model = without(name)
+    model.config._attn_implementation = "huiyan"  # behind our back
+    ids = torch.ones(1, 8, dtype=torch.long)
+    with pytest.raises(ConfigError, match=r"computes with its mask by itself.* Use attn_implementation='eager'"):
+        model(input_ids=ids, attention_mask=ids)
+
+
+def test_what_a_model_gets_for_a_mask_is_no_tensor_and_says_so() -> None:
+    seen = Seen(None)
+    assert not hasattr(seen, "to")  # who only asks (accelerate does) hears no
+    for use in (lambda: seen.shape, lambda: seen[:, None], lambda: 1.0 - seen, lambda: torch.ones(2) + seen):
+        with pytest.raises(ConfigError, match="computes with its mask by itself"):
+            use()
+
+
+def test_one_part_without_the_interface_is_refused_and_the_other_can_have_ours() -> None:
+    parts = {
+        "encoder": transformers.BertConfig(**SMALL).to_dict(),
+        "decoder": transformers.MegatronBertConfig(**SMALL, is_decoder=True, add_cross_attention=True).to_dict(),
+    }
+    with pytest.raises(ConfigError, match="attention of MegatronBert"):
+        pair_of(parts, "huiyan")
+    model = pair_of(parts, {"encoder": "huiyan", "decoder": "eager"})
+    assert [part._attn_implementation for part in (model.config.encoder, model.config.decoder)] == ["huiyan", "eager"]
+    for ask in ("huiyan", {"decoder": "huiyan"}):
+        with pytest.raises(ConfigError, match="attention of MegatronBert"):
+            model.set_attn_implementation(ask)
+    model.set_attn_implementation({"encoder": "sdpa"})
+    assert model.config.encoder._attn_implementation == "sdpa"
+
+
+def pair_of(parts: dict[str, Any], how: Any) -> Any:
+    config = transformers.EncoderDecoderConfig(**parts)
+    return transformers.EncoderDecoderModel._from_config(config, attn_implementation=how)
+
+
+def test_a_model_of_parts_that_attend_with_ours_is_let_in() -> None:
+    ids = torch.ones(1, 8, dtype=torch.long)
+    config = transformers.DPRConfig(**SMALL)  # its file has no attention: it holds a BERT
+    models = [transformers.DPRQuestionEncoder._from_config(config, attn_implementation="huiyan")]
+    models.append(huiyan.bridge.attach(transformers.DPRQuestionEncoder(transformers.DPRConfig(**SMALL))))
+    for model in models:
+        with torch.no_grad(), observe(model) as maps:
+            model(ids)
+        assert len(maps.layers) == 2
+
+
+def test_a_part_without_attention_is_let_in_and_refused_alone() -> None:
+    backbone = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], out_features=["stage4"]
+    )
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = transformers.DetrConfig(
+        backbone_config=backbone, d_model=16, encoder_ffn_dim=16, decoder_ffn_dim=16, num_queries=3, **sizes
+    )
+    detr = transformers.DetrModel._from_config(config, attn_implementation="huiyan").eval()
+    for model in (detr, huiyan.bridge.attach(detr)):
+        with torch.no_grad(), observe(model) as maps:
+            model(torch.rand(1, 3, 64, 64))
+        assert maps.layers
+    with pytest.raises(ConfigError, match="attention of ResNetModel"):
+        transformers.AutoModel.from_config(backbone, attn_implementation="huiyan")
+
+
+def test_a_class_of_ones_own_is_known_by_its_family() -> None:
+    class Mine(transformers.WhisperForConditionalGeneration):
+        pass
+
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = transformers.WhisperConfig(
+        d_model=16, vocab_size=60, pad_token_id=0, encoder_ffn_dim=16, decoder_ffn_dim=16, **sizes
+    )
+    assert Mine._from_config(config, attn_implementation="huiyan").config._attn_implementation == "huiyan"
+    assert takes_ours(Mine)
+    assert not takes_ours(transformers.DacModel)  # one of its bases stands in the file of PreTrainedModel
+
+
+def test_transformers_asks_once_and_other_names_are_left_alone() -> None:
+    before = transformers.PreTrainedModel.post_init
+    watch()
+    assert transformers.PreTrainedModel.post_init is before
+    model = without("deberta")
+    model.set_attn_implementation("eager")
+    model.set_attn_implementation({})
+    assert model.config._attn_implementation == "eager"

@@ -78,7 +78,24 @@ class Seen:
         Raises:
             ConfigError: always: such a model has an attention of its own.
         """
-        raise ConfigError(
+        raise NoTensorError
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """What Python calls for all that a tensor has and this has not."""
+        raise NoTensorError
+
+    def _computed(self, *_with: object) -> NoReturn:
+        raise NoTensorError
+
+    __getitem__ = __invert__ = __neg__ = _computed
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _computed
+
+
+class NoTensorError(ConfigError, AttributeError):
+    """A model takes `Seen` for a tensor. An AttributeError too: who only looks for a method (accelerate) hears no."""
+
+    def __init__(self) -> None:
+        super().__init__(
             "This model computes with its mask by itself: its attention does not go through the interface of "
             "transformers, and Huiyan cannot take its place.",
             hint="Use attn_implementation='eager'.",

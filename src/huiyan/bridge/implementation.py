@@ -1,6 +1,5 @@
 """Our attention under the names of `transformers`' interface."""
 
-import sys
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,9 +9,8 @@ from transformers.masking_utils import AttentionMaskInterface
 from huiyan.attention.functional import attend
 from huiyan.attention.masks import Causal, Mask
 from huiyan.bridge.foreign_masks import Seen, mask_for_models, mask_of_tensor
+from huiyan.bridge.refusal import NAME, watch
 from huiyan.core.errors import ConfigError
-
-NAME = "huiyan"
 
 
 def attach(model: PreTrainedModel) -> PreTrainedModel:
@@ -23,18 +21,10 @@ def attach(model: PreTrainedModel) -> PreTrainedModel:
     Returns:
         The same model.
     Raises:
-        ConfigError: its attention does not go through the interface, so that nothing would change.
+        ConfigError: its attention, or that of a part of it, does not go through the interface: nothing would change.
     """
     if not isinstance(model, PreTrainedModel):
         raise ConfigError(f"The bridge is for models of transformers. Got {type(model).__name__}.")
-    # What a class says of itself is not always so (Whisper's): whose code asks the interface will use it.
-    asks = "ALL_ATTENTION_FUNCTIONS" in vars(sys.modules[type(model).__module__])
-    if not (asks or type(model).is_backend_compatible()):
-        raise ConfigError(
-            f"The attention of {type(model).__name__} does not go through the interface of transformers: Huiyan cannot "
-            "take its place.",
-            hint="Leave the model as it is (attn_implementation='eager'), or use a family that Huiyan has itself.",
-        )
     model.set_attn_implementation(NAME)
     return model
 
@@ -113,3 +103,4 @@ def _mask_for(module: nn.Module, query: Tensor, given: Seen | Tensor | None, is_
 
 AttentionInterface.register(NAME, attention_for_models)
 AttentionMaskInterface.register(NAME, mask_for_models)
+watch()
