@@ -154,7 +154,7 @@ def measure(name: str, length: int, rounds: int, device: torch.device) -> dict[s
         for _ in range(rounds):
             for way, (run, n) in ways.items():
                 # What is short is repeated, so that the clock's grain and one hiccup weigh little.
-                times = 1 if way == "window" else 4
+                times = 4 if n == SEGMENT else 1
                 seconds[way].append(sum(timed(run, device) for _ in range(times)) / times / n)
     medians = {way: statistics.median(values) for way, values in seconds.items()}
     counted = flops(config, length, window=True) / flops(config, length, window=False)

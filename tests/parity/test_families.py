@@ -211,6 +211,8 @@ def test_they_load_what_we_save(variant: str, tmp_path: Path) -> None:
     assert not any(information.values()), information
     assert loaded.config.id2label == dict(enumerate(CLASSES))
     assert loaded.config.architectures == [type(loaded).__name__]
+    back, before = loaded.state_dict(), twins.theirs.state_dict()
+    assert back.keys() == before.keys() and all(torch.equal(back[name], before[name]) for name in before)
     with torch.no_grad():
         for ours, text in zip(twins.ours.eval()(twins.packed), twins.texts, strict=True):
             torch.testing.assert_close(ours, loaded.eval()(text[None]).logits[0], atol=1e-5, rtol=1e-5)

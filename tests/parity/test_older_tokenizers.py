@@ -167,6 +167,17 @@ def test_merges_are_theirs(family: str, spaced: bool, tmp_path: Path) -> None:
     assert again(texts)["input_ids"] == theirs(texts)["input_ids"]
 
 
+@pytest.mark.parametrize("settings", [{}, {"do_lower_case": False}, {"tokenize_chinese_chars": False}])
+def test_words_of_a_vocabulary_are_theirs(settings: dict[str, bool], tmp_path: Path) -> None:
+    lines = (ENGLISH + CHINESE).splitlines()
+    learnt = transformers.BertTokenizer(**settings).train_new_from_iterator(lines, vocab_size=1200, show_progress=False)
+    names = sorted(learnt.get_vocab(), key=learnt.get_vocab().__getitem__)
+    (tmp_path / "vocab.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    write(tmp_path, "bert", settings)
+    theirs = transformers.BertTokenizer(vocab=str(tmp_path / "vocab.txt"), **settings)
+    assert Tokenizer.from_folder(tmp_path).encode_batch(TEXTS, max_length=512) == theirs(TEXTS)["input_ids"]
+
+
 @pytest.fixture(scope="module")
 def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two files of pieces, and ids that they share in an order that is neither's."""

@@ -67,6 +67,6 @@ def test_near_duplicates_stay_together(seed, kinds, copies):
         assert kinds < 30 or len(texts) < 60
         return
     side = {row: part for part, rows in enumerate((splits.train, splits.validation, splits.test)) for row in rows}
-    pairs = [(one, other) for one, other, _ in near_pairs(texts)]
-    assert len(pairs) >= kinds * (copies - 1)
-    assert all(side[one] == side[other] for one, other in pairs)
+    assert len(list(near_pairs(texts))) >= kinds * (copies - 1)
+    # Copies of one text differ in their last run or two: none of them needs to have been found to be known.
+    assert all(side[row] == side[row // copies * copies] for row in side)

@@ -36,6 +36,7 @@ def describe_training(state: TrainingState, device: torch.device, metric: str) -
     """
     return {
         "seconds": state.seconds,
+        "checkpoint_seconds": state.saving_s,
         "cpu_seconds": state.cpu_seconds,
         "energy_wh": state.cpu_seconds * WATTS_A_CORE / 3600 if device.type == "cpu" else None,
         "steps": state.step,

@@ -1,5 +1,7 @@
 """The recurrent language model, and what all models of streams have in common."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -83,7 +85,7 @@ def test_what_enters_the_first_layer_has_variance_1(cutoffs: tuple[int, ...]) ->
     numbers = LSTMConfig(vocab_size=1000, n_layers=1, width=64, cutoffs=cutoffs, div_value=2)
     rows = LSTMLanguageModel(numbers).embeddings(torch.arange(1000)).detach()
     ends = [0, *cutoffs, 1000]
-    assert all(0.8 < float(rows[a:b].var()) < 1.25 for a, b in zip(ends, ends[1:], strict=False))
+    assert all(0.8 < float(rows[a:b].var()) < 1.25 for a, b in itertools.pairwise(ends))
 
 
 def test_the_lowest_parameters_are_the_words() -> None:

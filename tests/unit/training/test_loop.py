@@ -192,6 +192,21 @@ def test_the_best_weights_are_kept_and_patience_stops(tmp_path: Path) -> None:
     assert last["state"]["best_step"] == state.best_step
 
 
+@pytest.mark.parametrize("steps", [3, 5])
+def test_an_interrupted_run_stops_early_where_it_would_have(tmp_path: Path, steps: int) -> None:
+    falling = iter([0.9, 0.5, 0.4, 0.3, 0.2, 0.1])
+
+    def loop(reporter: Silent | None = None) -> TrainingLoop:
+        loop = loop_for(Toy(), tmp_path, reporter, patience=2, epochs=9, batch_tokens=48, validations_per_epoch=1)
+        figures = lambda: {"loss": 1.0, "accuracy": next(falling), "macro_f1": 0.0, "mcc": 0.0}  # noqa: E731 - named
+        loop.validation = Validation(figures, tokens=1, metric="accuracy")
+        return loop
+
+    assert not loop(StopAfter(steps)).run().stopped_early
+    state = loop().run(resume=True)
+    assert state.stopped_early and next(falling) == 0.3  # after three looks, those before the interruption counted
+
+
 def test_equal_figures_are_told_apart_by_the_loss() -> None:
     toy, losses = Toy(), iter([0.5, 0.2, 0.3, 0.4, 0.5, 0.6])
     loop = loop_for(toy)

@@ -71,7 +71,8 @@ def test_texts_are_shown_as_they_are(tiny_run: Path) -> None:
 
 def test_png_with_chinese(looked: Looked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
-    save_png(looked, path, 0, 0)
+    remarks = save_png(looked, path, 0, 0)
+    assert len(remarks) == len(drawing.fonts_for("好")[1])  # none where a font has the characters
     assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
     monkeypatch.setattr(drawing, "_CJK", ("No such font",))
     (remark,) = save_png(looked, path, 0, 0)

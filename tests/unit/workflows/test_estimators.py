@@ -263,3 +263,17 @@ def test_it_works_in_scikit_learns_pipelines_and_searches(tiny_model: Path) -> N
     assert search.best_estimator_.predict(texts[:4]).tolist() == LABELS[:4]
     shown = search.best_estimator_["model"]._repr_mimebundle_()["text/html"]  # what notebooks show
     assert "TextClassifier" in shown and "one of 2 labels: down, up" in shown
+
+
+def test_numbers_go_through_scikit_learns_pipelines_and_searches(tiny_model: Path) -> None:
+    texts, numbers = np.array([f"  {text} " for text in TEXTS[:80]]), np.array([1.0, -1.0] * 40)
+    model = huiyan.TextRegressor(
+        str(tiny_model), epochs=2, learning_rate=3e-3, max_length=32, batch_tokens=64, precision="fp32"
+    )
+    assert sklearn.base.clone(model).get_params() == model.get_params()
+    pipeline = Pipeline([("strip", FunctionTransformer(strip)), ("model", model)])
+    scores = cross_val_score(pipeline, texts, numbers, cv=2)  # R²
+    assert scores.shape == (2,) and scores.max() <= 1
+    search = GridSearchCV(pipeline, {"model__epochs": [1, 8]}, cv=2, error_score="raise").fit(texts, numbers)
+    assert search.best_params_ == {"model__epochs": 8} and search.best_score_ > 0
+    assert (np.sign(search.best_estimator_.predict(texts[:4])) == numbers[:4]).all()
