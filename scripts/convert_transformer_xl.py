@@ -37,6 +37,14 @@ def main() -> int:
     sys.path[:0] = [str(given.code), str(given.code / "utils")]
     model = torch.load(given.model, map_location="cpu", weights_only=False)
     model = getattr(model, "module", model)  # of DataParallel
+    extended = getattr(model, "ext_len", 0)
+    if extended:
+        print(
+            f"{given.model} has ext_len {extended}, and Huiyan reads models of ext_len 0 only: its numbers would be "
+            "others. Train one with --ext_len 0.",
+            file=sys.stderr,
+        )
+        return 2
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "config.json").write_text(json.dumps(config_of(model), indent=2) + "\n")
     save_file(tensors_of(model), given.out / "model.safetensors", metadata={"format": "pt"})
@@ -49,8 +57,8 @@ def main() -> int:
 def config_of(model: Any) -> dict[str, Any]:
     """Its numbers, by the names of `transformers` 4."""
     first = model.layers[0]
-    projections = list(model.crit.out_projs)
-    embedded = list(model.word_emb.emb_projs)
+    projections = items_of(model.crit.out_projs)
+    embedded = items_of(model.word_emb.emb_projs)
     tied = [
         one is not None and bool(embedded) and one is embedded[min(number, len(embedded) - 1)]
         for number, one in enumerate(projections)
@@ -80,6 +88,11 @@ def config_of(model: Any) -> dict[str, Any]:
         "dropout": float(model.drop.p),
         "dropatt": float(first.dec_attn.dropatt.p),
     }
+
+
+def items_of(parameters: Any) -> list[Any]:
+    """What stands in a list of parameters, in order."""
+    return list(parameters._parameters.values())  # noqa: SLF001 - older torch pickled no length, and list() needs it
 
 
 def tensors_of(model: Any) -> dict[str, torch.Tensor]:

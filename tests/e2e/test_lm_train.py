@@ -192,6 +192,32 @@ def test_two_processes_are_one_with_the_batch_doubled(text: Path, tmp_path: Path
     assert both["test"]["loss"] == pytest.approx(report["test"]["loss"], rel=1e-4)
 
 
+@pytest.mark.parametrize("broken", ["first", "second", "taken"])
+def test_a_process_that_fails_tells_why_and_nobody_waits_for_it(broken: str, text: Path, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import os\n"
+        "from huiyan.cli.main import main\n"
+        "from huiyan.workflows.language.causal import CausalLearner\n"
+        "def fail(self, *_):\n"
+        "    raise OSError(28, 'No space left on device')\n"
+        f"if os.environ['RANK'] == {str(['first', 'second', 'taken'].index(broken))!r}:\n"
+        "    CausalLearner.measure = fail\n"
+        "main()\n"
+    )
+    out = tmp_path / "out"
+    if broken == "taken":
+        out.mkdir()
+        (out / "somebody's").touch()
+    words = ["lm", "train", str(text), "--out", str(out), "--tokens", "chars", "--layers", "1", "--width", "16"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", str(script)]
+    run = subprocess.run(
+        [*torchrun, *words, "--heads", "2", "--epochs", "1"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.returncode != 0
+    assert ("No space left" if broken != "taken" else "exists already") in run.stderr
+
+
 def test_going_on_from_a_model_keeps_its_tokens(trained: Path, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "on"
     options = ["--model", str(trained), "--segment-length", "32", "--epochs", "1", "--learning-rate", "1e-3"]

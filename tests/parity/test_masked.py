@@ -56,6 +56,16 @@ def test_logits_and_files_are_those_of_transformers(family: str, tmp_path: Path)
     assert all(torch.equal(tensor, state[name]) for name, tensor in classifier.encoder.state_dict().items())
 
 
+def test_a_pretrained_pooler_goes_with_the_encoder(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    transformers.BertModel(transformers.BertConfig(**SMALL)).save_pretrained(tmp_path / "theirs")
+    save_masked_model(load_masked_model(tmp_path / "theirs"), tmp_path / "ours")
+    before, after = (build_classifier(tmp_path / name, n_classes=2, seed=0).head.dense for name in ("theirs", "ours"))
+    assert before is not None and after is not None and torch.equal(before.weight, after.weight)
+    _, told = transformers.BertForMaskedLM.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not told["missing_keys"] and all(".pooler." in name for name in told["unexpected_keys"])
+
+
 def test_an_encoder_without_the_head_is_given_one(tmp_path: Path) -> None:
     torch.manual_seed(0)
     transformers.BertModel(transformers.BertConfig(**SMALL)).save_pretrained(tmp_path)

@@ -29,13 +29,15 @@ def pick_device(name: str = "auto") -> torch.device:
     """The device to run on.
 
     Args:
-        name: ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        name: ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ``mps``. Under ``torchrun`` a GPU
+            without a number is that of the process.
     Raises:
         ConfigError: the device is unknown or not on this machine.
     """
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        own = os.environ.get("LOCAL_RANK")
+        return torch.device("cuda") if own is None else torch.device("cuda", int(own))
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     device = device_named(name)
     try:

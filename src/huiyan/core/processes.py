@@ -1,24 +1,60 @@
 """Several processes that train one model together, as ``torchrun`` starts them; alone, all of this is nothing."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from typing import cast
 
 import torch
 from torch import Tensor, distributed
 
+from huiyan.core.errors import HuiyanError
 
-def join_processes(device: torch.device) -> None:
-    """Meet the other processes that ``torchrun`` started, where there are any, and nothing otherwise."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+PATIENCE = timedelta(days=2)
+"""How long a process waits: the first one may prepare a large text. When one fails, ``torchrun`` ends all of them."""
 
 
-def leave_processes() -> None:
-    """Part from them, when all have come here."""
-    if distributed.is_initialized():
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Meet the other processes that ``torchrun`` started, and part from them at the end; alone, nothing happens.
+
+    A process that fails waits for nobody: its message is told at once.
+
+    Args:
+        device: of this process, as ``pick_device`` gives it.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield
         distributed.barrier()
+    finally:
         distributed.destroy_process_group()
+
+
+def first_alone(do: Callable[[], None], device: torch.device) -> None:
+    """Something that the first process does while the others wait.
+
+    Raises:
+        Exception: what it raises, in the first process.
+        HuiyanError: it failed, in the others.
+    """
+    error: BaseException | None = None
+    if is_first():
+        try:
+            do()
+        except BaseException as raised:
+            error = raised
+    (failed,) = any_of_all([error is not None], device)
+    if error is not None:
+        raise error
+    if failed:
+        raise HuiyanError("The first process has failed: what it says is the reason.")
 
 
 def process_count() -> int:
@@ -34,12 +70,6 @@ def process_number() -> int:
 def is_first() -> bool:
     """Whether this process is the one that writes."""
     return process_number() == 0
-
-
-def wait_for_all() -> None:
-    """Go on when every process has come here."""
-    if process_count() > 1:
-        distributed.barrier()
 
 
 def sum_of_all(value: float, device: torch.device) -> float:

@@ -12,6 +12,8 @@ from huiyan.data.streams import buffered, is_stream, open_counted, telling_bytes
 
 PIECE_CHARACTERS = 1 << 16
 """Characters that are read at a time."""
+# Where tokenizers part words; Python's own spaces have U+001C to U+001F besides.
+_SPACES = "\t\v\f \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 
 
 class PlainText:
@@ -38,7 +40,9 @@ class PlainText:
         self.encodings = list(guesses)
 
     def pieces(self) -> Iterator[str]:
-        """The text, piece by piece: each ends at the end of a line, unless no line ends within it.
+        """The text, piece by piece: each ends at the end of a line, or where none ends within it, before a space.
+
+        A word of more than ``PIECE_CHARACTERS`` is cut.
 
         Raises:
             DataError: a file is damaged.
@@ -108,14 +112,22 @@ def _pieces_of(path: str, packing: Compression | None, encoding: str) -> Iterato
             chunk = chunk.removeprefix("\ufeff") if first else chunk
             first = False
             chunk = rest + chunk
-            # "\r" may be half an end of a line, and what follows the last end goes with the next piece.
-            end = chunk.rfind("\n") + 1
-            if not end:
-                end = len(chunk) - chunk.endswith("\r")
+            end = _end_of_piece(chunk)
             yield _clean(chunk[:end])
             rest = chunk[end:]
         if rest:
             yield _clean(rest)
+
+
+def _end_of_piece(chunk: str) -> int:
+    """Where to cut; what is behind it, a piece at most, goes with the next one."""
+    # The last character may be half an end of a line, "\r" of "\r\n".
+    end = max(chunk.rfind("\n"), chunk.rfind("\r", 0, len(chunk) - 1)) + 1
+    if end:
+        return end
+    # A space goes with the word behind it, as in the pieces that tokenizers learn.
+    end = max(chunk.rfind(space, 1) for space in _SPACES)
+    return end if len(chunk) - end <= PIECE_CHARACTERS and end > 0 else len(chunk) - chunk.endswith("\r")
 
 
 def _clean(text: str) -> str:

@@ -81,6 +81,8 @@ class MaskedLanguageModel(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=config.norm_epsilon)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.activation = activation_named(config.activation if config.family == "bert" else "gelu")
+        self.carried: dict[str, Tensor] = {}
+        """What the checkpoint has beside, by the family's names, and learning labels wants: BERT's pooler."""
 
     def forward(self, packed: Packed, places: Int[Tensor, " n"]) -> Float[Tensor, "n v"]:
         """The logits of what stands at some places of a packed batch.
@@ -146,6 +148,7 @@ def load_masked_model(folder: str | Path, *, seed: int = 0) -> MaskedLanguageMod
         drawn["bias"] = torch.zeros(config.vocab_size)
     state = {name: tensor.to(torch.float32) for name, tensor in (own | drawn).items()}
     model.load_state_dict(state, assign=True)
+    model.carried = {name: tensor for name, tensor in found.items() if name.startswith("bert.pooler.dense.")}
     return model.eval()
 
 
@@ -158,6 +161,7 @@ def save_masked_model(model: MaskedLanguageModel, folder: Path) -> None:
     family = family_named(model.config.family)
     names = _names(model, family)
     tensors = {names[ours]: tensor.detach().cpu().contiguous() for ours, tensor in model.named_parameters()}
+    tensors |= model.carried
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / SINGLE_FILE) as path:
         save_file(together(tensors), path, metadata={"format": "pt"})

@@ -1,10 +1,17 @@
 """The numbers of language models that read streams, and those that the paper of Transformer-XL trained. No torch."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 from huiyan.core.config import Config, require
-from huiyan.models.config import LARGEST_VOCABULARY, LARGEST_WIDTH, MOST_HEADS, MOST_LAYERS, is_count
+from huiyan.models.config import (
+    LARGEST_VOCABULARY,
+    LARGEST_WIDTH,
+    MOST_HEADS,
+    MOST_LAYERS,
+    MOST_POSITIONS,
+    is_count,
+)
 
 _LARGEST = {
     "vocab_size": LARGEST_VOCABULARY,
@@ -13,13 +20,33 @@ _LARGEST = {
     "n_heads": MOST_HEADS,
     "head_width": LARGEST_WIDTH,
     "feed_forward_width": LARGEST_WIDTH,
+    "div_value": LARGEST_WIDTH,
 }
+_LARGEST_OR_NONE = {"embedding_width": LARGEST_WIDTH, "clamp_length": MOST_POSITIONS}
+_SWITCHES = ("tied_words", "same_length", "untied_biases")
+_SHARES = ("dropout", "attention_dropout")
 
 
-def _check_counts(config: Config) -> None:
+def _check_values(config: Config) -> None:
+    """That each number is one, of its kind and range: what a file says need not be."""
+    values: dict[str, object] = vars(config)
     for name, most in _LARGEST.items():
-        value = getattr(config, name, 1)
+        value = values.get(name, 1)
         require(is_count(value, most), name, f"a whole number from 1 to {most:,}", value)
+    for name, most in _LARGEST_OR_NONE.items():
+        value = values.get(name)
+        require(value is None or is_count(value, most), name, f"a whole number from 1 to {most:,}, or None", value)
+    for name in _SWITCHES:
+        require(isinstance(values.get(name, False), bool), name, "True or False", values.get(name))
+    for name in _SHARES:
+        value = values.get(name, 0.0)
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+        require(fits, name, "a number of at least 0 and below 1", value)
+    ends = values["cutoffs"]
+    whole = isinstance(ends, tuple) and all(
+        is_count(end, LARGEST_VOCABULARY) for end in cast("tuple[object, ...]", ends)
+    )
+    require(whole, "cutoffs", f"whole numbers from 1 to {LARGEST_VOCABULARY:,}", ends)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +74,7 @@ class LSTMConfig(Config):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_counts(self)
-        require(0 <= self.dropout < 1, "dropout", "at least 0 and below 1", self.dropout)
+        _check_values(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +122,12 @@ class TransformerXLConfig(Config):
     attention_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_counts(self)
+        _check_values(self)
         require(self.width % 2 == 0, "width", "even", self.width)
-        require(self.memory_length >= 0, "memory_length", "at least 0", self.memory_length)
+        kept: object = self.memory_length
+        # False and 0.0 are equal to 0, and no whole numbers.
+        whole = is_count(kept, MOST_POSITIONS) or (type(kept) is int and kept == 0)
+        require(whole, "memory_length", f"a whole number from 0 to {MOST_POSITIONS:,}", kept)
         sees = not self.same_length or self.memory_length > 0
         require(sees, "memory_length", "at least 1 with same_length: a token sees itself", self.memory_length)
         require(self.residual in ("post", "pre"), "residual", "post or pre", self.residual)

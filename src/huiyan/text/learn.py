@@ -1,5 +1,6 @@
 """A tokenizer from the texts it is to read: bytes, characters, words, or pieces of words that are learnt."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -20,6 +21,9 @@ PIECES = 8_000
 """Pieces that are learnt where nobody says how many."""
 _SAMPLE_CHARACTERS = 50_000_000
 _LONGEST_PIECE = 16
+_LONGEST_WORD = 1_000  # characters
+# What tokenizers take for spaces; Python's have U+001C to U+001F besides.
+_BETWEEN_WORDS = re.compile(r"[^\S\x1c-\x1f]+")
 
 
 def learn_tokenizer(
@@ -35,8 +39,8 @@ def learn_tokenizer(
     | bpe | pieces of words over bytes: nothing is unknown. Source: Sennrich et al. 2016; Radford et al. 2019 |
     | unigram | pieces of the likeliest segmentation. Source: Kudo 2018 |
 
-    Words and characters that are left out of ``vocab_size`` are unknown; bpe and unigram learn from the first 50
-    million characters.
+    Words and characters that are left out of ``vocab_size`` are unknown, and so is what is longer than 1,000 characters
+    without a space; bpe and unigram learn from the first 50 million characters.
 
     Args:
         unit: what a token is.
@@ -45,7 +49,7 @@ def learn_tokenizer(
         framed: whether the tokenizer has the special tokens of an encoder, and frames texts by them: ``FRAME``.
     Raises:
         ConfigError: an unknown unit, or a vocabulary too small for it.
-        DataError: the texts hold nothing.
+        DataError: the texts hold nothing, or no word.
     """
     require(unit in UNITS, "tokens", "one of " + ", ".join(UNITS), unit)
     special = list(FRAME.values()) if framed else []
@@ -98,17 +102,20 @@ def _chars(texts: Iterable[str], vocab_size: int | None, special: list[str]) -> 
 
 
 def _words(texts: Iterable[str], vocab_size: int | None, special: list[str]) -> tokenizers.Tokenizer:
-    counted, begun = Counter[str](), ""
+    counted, begun, any_ = Counter[str](), "", False
     for text in texts:  # a word may go on in the next piece
-        words = (begun + text).replace("\n", f" {END_OF_LINE} ").split(" ")
-        begun = words.pop()
-        counted.update(words)
-    counted[begun] += 1
-    whole = Counter[str]()
-    for word, n in counted.items():
-        for part in word.split():
-            whole[part] += n
-    vocabulary = _numbered(whole, vocab_size, special or [UNKNOWN])
+        any_ = any_ or bool(text)
+        *words, begun = _BETWEEN_WORDS.split((begun + text).replace("\n", f" {END_OF_LINE} "))
+        counted.update(word for word in words if len(word) <= _LONGEST_WORD)
+        begun = begun[: _LONGEST_WORD + 1]  # enough to see that it is too long, in a text without spaces too
+    counted.update([begun] if len(begun) <= _LONGEST_WORD else [])
+    del counted[""]  # before a first space and behind a last one
+    if any_ and not counted:
+        raise DataError(
+            f"No word of this text has {_LONGEST_WORD:,} characters or fewer.",
+            hint="Where no spaces stand between words, learn chars, bpe or unigram.",
+        )
+    vocabulary = _numbered(counted, vocab_size, special or [UNKNOWN])
     return whole_words(vocabulary, unknown=_unknown(special), end_of_line=END_OF_LINE)
 
 

@@ -86,6 +86,18 @@ def test_packed_refuses_lengths_that_do_not_add_up() -> None:
         Packed(torch.zeros(1, 3), torch.tensor([3]))
 
 
+@pytest.mark.parametrize(
+    ("rank", "name", "wanted"), [(None, "auto", "cuda"), ("1", "auto", "cuda:1"), ("1", "cuda", "cuda:1")]
+)
+def test_each_process_has_a_gpu_of_its_own(
+    rank: str | None, name: str, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert pick_device(name) == torch.device(wanted)
+
+
 def test_devices_and_precisions_that_cannot_be_are_refused() -> None:
     assert pick_device("cpu").type == "cpu"
     with pytest.raises(ConfigError, match="There is no device 'gpu'. Choose cpu, cuda, cuda:N or mps"):

@@ -25,14 +25,26 @@ def test_files_are_read_one_behind_the_other(tmp_path: Path) -> None:
     assert text.fingerprint() != first
 
 
-@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r", " "])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r", " ", "\t", "  ", "\u3000"])
 def test_large_files_come_in_pieces_that_lose_nothing(ending: str, tmp_path: Path) -> None:
     words = ending.join(f"word{number}" for number in range(30_000))
     (tmp_path / "a.txt").write_bytes(words.encode())
     pieces = list(PlainText([tmp_path / "a.txt"]).pieces())
     assert len(pieces) > 2 and max(map(len, pieces)) <= 2 * PIECE_CHARACTERS
     assert "".join(pieces) == words.replace("\r\n", "\n").replace("\r", "\n") + "\n"
-    assert all(piece.endswith("\n") for piece in pieces) or ending in (" ", "\r")
+    assert all(piece.endswith("\n") for piece in pieces) or ending not in ("\n", "\r\n", "\r")
+    # No word is cut, and a space stays with the word behind it, as in the pieces that a tokenizer learns.
+    assert [word for piece in pieces for word in piece.split()] == words.split()
+    assert all(piece[0] in ending for piece in pieces[1:]) or ending in ("\n", "\r\n", "\r")
+
+
+@pytest.mark.parametrize("text", ["x" * 300_000, " " * 300_000, "a b" + "x" * 200_000 + " c " * 50_000])
+@pytest.mark.parametrize("before", ["", "a line\n" + "many words " * 5_000])
+def test_a_word_without_end_is_cut(before: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(before + text, encoding="utf-8")
+    pieces = list(PlainText([tmp_path / "a.txt"], encoding="utf-8").pieces())
+    assert "".join(pieces) == before + text + "\n"
+    assert all(pieces) and max(map(len, pieces)) <= 2 * PIECE_CHARACTERS
 
 
 @pytest.mark.parametrize("places", [[0, 0], [3, 9], [6, 13], [100, 200], [2, 2], [5, 18]])

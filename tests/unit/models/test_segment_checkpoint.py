@@ -127,6 +127,23 @@ def test_a_pickled_module_is_not_opened(tmp_path: Path) -> None:
         ({"cutoffs": [16, 8]}, "ascending"),
         ({"n_layer": 10**9}, "n_layers"),
         ({"d_model": "8"}, "width"),
+        ({"mem_len": 2.5}, "memory_length option must be a whole number"),
+        ({"mem_len": True}, "memory_length option must be a whole number"),
+        ({"mem_len": 10**30}, "memory_length option must be a whole number"),
+        ({"clamp_len": 2.5}, "clamp_length option must be a whole number"),
+        ({"clamp_len": "x"}, "clamp_length option must be a whole number"),
+        ({"clamp_len": False}, "clamp_length option must be a whole number"),
+        ({"same_length": "no"}, "same_length option must be True or False"),
+        ({"untie_r": 1}, "untied_biases option must be True or False"),
+        ({"dropout": 5}, "dropout option must be a number of at least 0 and below 1"),
+        ({"dropout": "x"}, "dropout option must be a number"),
+        ({"dropout": float("nan")}, "dropout option must be a number"),
+        ({"dropatt": -1}, "attention_dropout option must be a number"),
+        ({"d_embed": -4}, "embedding_width option must be a whole number"),
+        ({"div_val": 1.5}, "div_value option must be a whole number"),
+        ({"cutoffs": [1.5]}, "cutoffs option must be whole numbers"),
+        ({"cutoffs": [True]}, "cutoffs option must be whole numbers"),
+        ({"cutoffs": ["a"]}, "cutoffs option must be whole numbers"),
     ],
 )
 def test_a_config_that_cannot_be_is_refused(change: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -135,6 +152,35 @@ def test_a_config_that_cannot_be_is_refused(change: dict[str, object], message: 
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(SourceError, match=message):
         load_segment_model(tmp_path)
+
+
+@pytest.mark.usefixtures("generator")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dropout": "x"}, "dropout option must be a number"),
+        ({"embedding_width": 10**12}, "embedding_width option must be a whole number"),
+        ({"cutoffs": "abc"}, "cutoffs option must be whole numbers"),
+        ({"cutoffs": [1.5]}, "cutoffs option must be whole numbers"),
+    ],
+)
+def test_a_config_of_an_lstm_that_cannot_be_is_refused(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    save_segment_model(LSTMLanguageModel(LSTMConfig(vocab_size=9, n_layers=1, width=4)), tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(SourceError, match=message):
+        load_segment_model(tmp_path)
+
+
+@pytest.mark.usefixtures("generator")
+@pytest.mark.parametrize("clamp", [0, -1, -7, None])
+def test_a_clamp_of_nothing_clamps_nothing(clamp: int | None, tmp_path: Path) -> None:
+    save_segment_model(TransformerXL(TINY), tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"clamp_len": clamp}))
+    model = load_segment_model(tmp_path)
+    assert isinstance(model, TransformerXL)
+    assert model.config.clamp_length is None
 
 
 @pytest.mark.usefixtures("generator")
@@ -168,7 +214,7 @@ class MemTransformerLM(nn.Module):
         super().__init__()
         self.n_token, self.d_model, self.d_embed, self.n_head, self.d_head = 30, 8, 8, 2, 4
         self.n_layer, self.mem_len, self.clamp_len, self.same_length = 2, 6, -1, False
-        self.attn_type, self.sample_softmax = 0, -1
+        self.attn_type, self.sample_softmax, self.ext_len = 0, -1, 0
         self.drop = nn.Dropout(0.1)
         sizes, widths = (8, 8, 14), (8, 4, 2)
         self.word_emb = Block()
@@ -209,8 +255,12 @@ if __name__ == "__main__":
     import mem_transformer
     torch.manual_seed(0)
     model = mem_transformer.MemTransformerLM()
+    for projections in (model.word_emb.emb_projs, model.crit.out_projs):
+        del projections._size  # what the torch of the published code did not write
     torch.save(model, "model.pt")
     torch.save(model.crit.cluster_weight.data, "clusters.pt")
+    model.ext_len = 4
+    torch.save(model, "extended.pt")
 '''
 
 
@@ -228,6 +278,11 @@ def test_the_script_converts_a_pickled_model_of_the_published_code(tmp_path: Pat
     assert "--trust" in refused.stderr
     assert not out.exists()
     command += ["--vocabulary", str(code / "words.txt"), "--trust"]
+    extended = [str(code / "extended.pt") if word.endswith("model.pt") else word for word in command]
+    refused = subprocess.run(extended, check=False, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "ext_len 4" in refused.stderr
+    assert not out.exists()
     subprocess.run(command, check=True)
     model = load_segment_model(out)
     assert isinstance(model, TransformerXL)

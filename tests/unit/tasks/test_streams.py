@@ -97,11 +97,12 @@ import json, sys
 import torch
 from dataclasses import replace
 from pathlib import Path
-from huiyan.core.processes import is_first, join_processes, leave_processes, process_count, process_number
+from huiyan.core.processes import is_first, joined, process_count, process_number
 sys.path.insert(0, sys.argv[2])
 import test_streams as here
 here.NUMBERS = replace(here.NUMBERS, dropout=0.0)
-join_processes(torch.device("cpu"))
+meeting = joined(torch.device("cpu"))
+meeting.__enter__()
 torch.manual_seed(0)
 torch.set_num_threads(1)
 model = here.TransformerXL(here.NUMBERS)
@@ -113,7 +114,7 @@ loop = here.TrainingLoop(here.StreamObjective(model, own), here.Validation(figur
 state = loop.run(resume=len(sys.argv) > 4)
 if is_first():
     Path(sys.argv[1]).write_text(json.dumps([entry["train_loss"] for entry in state.history] + [state.tokens]))
-leave_processes()
+meeting.__exit__(None, None, None)
 """
 
 

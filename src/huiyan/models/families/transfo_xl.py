@@ -77,7 +77,8 @@ def read(values: CheckpointConfig) -> TransformerXLConfig:
         tied = [shared and number > 0 for number in range(n_clusters)]
     return TransformerXLConfig(
         **found,
-        clamp_length=None if clamp is None or clamp < 0 else clamp,
+        # The published code clamps where clamp_len is above 0.
+        clamp_length=None if clamp is None or (type(clamp) is int and clamp <= 0) else clamp,
         tied_words=bool(values.get("tie_word_embeddings", values.get("tie_weight", True))),
         tied_projections=tuple(map(bool, tied)) if isinstance(tied, list | tuple) else bool(tied),
         residual="pre" if values.get("pre_lnorm", False) else "post",

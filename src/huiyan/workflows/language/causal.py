@@ -17,11 +17,10 @@ from huiyan.workflows.language.config import LanguageRun
 from huiyan.workflows.language.models import model_of
 from huiyan.workflows.language.score import scored
 from huiyan.workflows.language.score_picture import html_picture
-from huiyan.workflows.language.texts import Prepared, figures
+from huiyan.workflows.language.texts import Prepared, figures, stream_count
 from huiyan.workflows.writing import TextWriter
 
 _PROMPT, _SAMPLE, _SHOWN = 16, 200, 400  # tokens
-_LONG_STREAM = 16  # segments
 
 
 class CausalLearner:
@@ -42,15 +41,13 @@ class CausalLearner:
 
     def objective(self) -> StreamObjective:
         """Streams of the training part."""
-        streams = self._streams(self._prepared.parts["train"], self._run.training.batch_tokens)
+        streams = self._streams(self._prepared.parts["train"], self._most_streams)
         return StreamObjective(self.model, streams)
 
     def measure(self, part: TokenFile) -> dict[str, float]:
         """Its figures on a part of the text, all processes together."""
-        # Each stream begins without a memory, so a short part is read in fewer.
-        length = self._run.model.segment_length
-        batch = min(self._run.training.batch_tokens, max(1, len(part) // (length * _LONG_STREAM)) * length)
-        nats, n = total_loss(self.model, self._streams(part, batch))
+        n_streams = stream_count(len(part), self._run.model.segment_length, self._most_streams)
+        nats, n = total_loss(self.model, self._streams(part, n_streams))
         return figures(sum_of_all(nats, self._device), round(sum_of_all(n, self._device)), part)
 
     def save(self, out: Path) -> None:
@@ -76,8 +73,13 @@ class CausalLearner:
         text = tokenizer.decode(self._prepared.parts["test"].ids[:_SHOWN].tolist())
         return html_picture(scored(self.model, tokenizer, text))
 
-    def _streams(self, part: TokenFile, batch: int) -> Streams:
-        """A part in the streams of this process: as many as a batch of tokens has segments."""
+    @property
+    def _most_streams(self) -> int:
+        """As many as a batch of tokens has segments."""
+        return self._run.training.batch_tokens // self._run.model.segment_length
+
+    def _streams(self, part: TokenFile, most: int) -> Streams:
+        """A part in the streams of this process."""
         length, count = self._run.model.segment_length, process_count()
-        n_streams = max(1, min(batch // length, (len(part) - 1) // count))
+        n_streams = max(1, min(most, (len(part) - 1) // count))
         return Streams(part.ids, n_streams=n_streams, segment_length=length, number=process_number(), count=count)

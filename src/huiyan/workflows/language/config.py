@@ -155,7 +155,8 @@ class ReadingConfig(Config):
         memory_length: Tokens that a Transformer-XL keeps of what was read; without it, as it was trained.
         same_length: Let every token see memory_length tokens, as the paper evaluates.
         clamp_length: Let greater distances count as this one, as the paper evaluates with a longer memory.
-        streams: Read the text in so many streams side by side: faster, and each begins without a memory.
+        streams: Read the text in so many streams side by side: faster, and each begins without a memory. Without it 8,
+            or fewer where the streams of a short text would have fewer than 16 segments each.
         encoding: Of the files; without it, it is recognised.
         device: auto, cpu, cuda, cuda:N or mps.
     """
@@ -164,7 +165,7 @@ class ReadingConfig(Config):
     memory_length: int | None = None
     same_length: bool = False
     clamp_length: int | None = None
-    streams: int = 8
+    streams: int | None = None
     encoding: str | None = None
     device: str = "auto"
 

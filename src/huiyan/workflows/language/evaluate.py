@@ -16,7 +16,9 @@ from huiyan.models.transformer_xl import TransformerXL
 from huiyan.tasks.language_model import Streams, total_loss
 from huiyan.text.tokenise import Tokenizer
 from huiyan.workflows.language.config import DEFAULT_READING, ReadingConfig
-from huiyan.workflows.language.texts import figures, unknown_warning
+from huiyan.workflows.language.texts import figures, stream_count, unknown_warning
+
+_STREAMS = 8
 
 
 def evaluate_language_model(
@@ -56,7 +58,8 @@ def evaluate_language_model(
         if isinstance(model, SegmentedDecoder):
             length = min(length if reading.segment_length else model.max_length, model.max_length)
         began = time.monotonic()
-        streams = Streams(part.ids, n_streams=max(1, min(reading.streams, len(part) - 1)), segment_length=length)
+        asked = reading.streams or stream_count(len(part), length, _STREAMS)
+        streams = Streams(part.ids, n_streams=max(1, min(asked, len(part) - 1)), segment_length=length)
         nats, n = total_loss(model, streams)
         seconds = time.monotonic() - began
         return {

@@ -16,7 +16,7 @@ from huiyan.models.masked import MaskedLanguageModel, fresh_masked_model, load_m
 from huiyan.tasks.masked import Frame, MaskedObjective
 from huiyan.text.tokenise import Tokenizer
 from huiyan.workflows.language.config import ARCHITECTURES, LanguageOptions, LanguageRun
-from huiyan.workflows.language.models import folder_of, head_width_of
+from huiyan.workflows.language.models import folder_of, head_width_of, refuse_without_place
 from huiyan.workflows.language.texts import Prepared, figures
 
 
@@ -105,7 +105,12 @@ def masked_model_of(options: LanguageOptions, tokenizer: Tokenizer, *, seed: int
 
 
 def encoder_config(options: LanguageOptions, tokenizer: Tokenizer) -> TransformerConfig:
-    """BERT's, of these numbers."""
+    """BERT's, of these numbers.
+
+    Raises:
+        ConfigError: heads that do not divide the width, or an option that BERT has no place for.
+    """
+    refuse_without_place(options)
     head_width_of(options)
     values = {
         "model_type": "bert",

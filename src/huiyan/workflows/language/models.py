@@ -20,6 +20,17 @@ from huiyan.workflows.language.config import ARCHITECTURES, LanguageOptions
 from huiyan.workflows.models import fetch_model
 
 INITIAL_DEVIATION = 0.02
+_ONLY = {
+    "norm": ("transformer-xl",),
+    "attention_dropout": ("transformer-xl",),
+    "head_width": ("transformer-xl", "transformer"),
+    "feed_forward_width": ("transformer-xl", "transformer", "mlm"),
+    "cutoffs": ("transformer-xl", "lstm"),
+    "div_value": ("transformer-xl", "lstm"),
+    "own_projections": ("transformer-xl",),
+}
+"""The models that an option is for, where it is not for all."""
+_DEFAULT = LanguageOptions()
 
 
 def tokenizer_to_go_on(options: LanguageOptions) -> Tokenizer | None:
@@ -68,17 +79,7 @@ def fresh_model(options: LanguageOptions, vocab_size: int, *, seed: int) -> Segm
     Raises:
         ConfigError: numbers that cannot be.
     """
-    only = {
-        "norm": ("transformer-xl",),
-        "attention_dropout": ("transformer-xl",),
-        "cutoffs": ("transformer-xl", "lstm"),
-    }
-    for name, kinds in only.items():
-        if getattr(options, name) and options.architecture not in kinds:
-            raise ConfigError(
-                f"--{name.replace('_', '-')} is for {' and '.join(kinds)}.",
-                hint="Leave it away, or the preset that has it.",
-            )
+    refuse_without_place(options)
     seed = derive_seed(seed, "model")
     if options.architecture == "transformer":
         return SegmentedDecoder(_decoder(options, vocab_size, seed=seed))
@@ -113,6 +114,21 @@ def fresh_model(options: LanguageOptions, vocab_size: int, *, seed: int) -> Segm
                 attention_dropout=options.attention_dropout,
             )
         )
+
+
+def refuse_without_place(options: LanguageOptions) -> None:
+    """Refuse what the model that is asked for has no place for.
+
+    Raises:
+        ConfigError: an option is given that is for other models.
+    """
+    kind = "mlm" if options.is_masked else options.architecture
+    for name, kinds in _ONLY.items():
+        if kind not in kinds and getattr(options, name) != getattr(_DEFAULT, name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is for {', '.join(kinds)}; {kind} has no use for it.",
+                hint="Leave it away, or the preset that has it.",
+            )
 
 
 def _decoder(options: LanguageOptions, vocab_size: int, *, seed: int) -> LanguageModel:

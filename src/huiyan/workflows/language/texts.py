@@ -11,6 +11,7 @@ from typing import Any
 from huiyan.core.errors import ArtifactError, DataError
 from huiyan.core.files import write_json
 from huiyan.core.json_files import read_object
+from huiyan.core.processes import process_count
 from huiyan.data.plain import PlainText, cut_at
 from huiyan.data.token_file import Encoded, TokenFile, write_token_files
 from huiyan.text.learn import learn_tokenizer
@@ -23,7 +24,7 @@ PARTS = ("train", "validation", "test")
 HELD_OUT = 0.05
 """The share of the text that each of validation and test takes."""
 _PREPARED = "prepared.json"
-_NO_LIMIT = 1 << 30
+_LONG_STREAM = 16  # segments
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def prepare(run: LanguageRun, *, tokenizer: Tokenizer | None, out: Path, say: Ca
         out: the folder of the run.
         say: told what is done.
     Raises:
-        DataError: a file cannot be read, or there is too little text.
+        DataError: a file cannot be read, or a part has too little text for the processes that read it.
         ConfigError: a vocabulary too small for what a token is to be.
     """
     folder, options = out / TOKENS, run.text
@@ -64,16 +65,20 @@ def prepare(run: LanguageRun, *, tokenizer: Tokenizer | None, out: Path, say: Ca
         for name, path in (("validation", options.validation), ("test", options.test))
         if path is not None
     }
+    # What a file says depends on its encoding, given or recognised.
     asked = {
         "texts": main.fingerprint(),
         "apart": {name: text.fingerprint() for name, text in apart.items()},
+        "encodings": [main.encodings, *(text.encodings for text in apart.values())],
         "tokens": options.tokens if tokenizer is None else hashlib.sha256(tokenizer.to_json().encode()).hexdigest(),
         "vocab_size": options.vocab_size,
         "objective": run.model.objective,
     }
     if (folder / _PREPARED).is_file() and read_object(folder / _PREPARED, ArtifactError) == asked:
+        _refuse_short_parts(folder, run)
         return
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / _PREPARED).unlink(missing_ok=True)  # it is not true of what is written now
     n = main.count_characters()
     say(f"{n:,} characters in {_files(len(run.texts))} ({', '.join(sorted(set(main.encodings)))})")
     places, names = _places(n, [name for name in PARTS[1:] if name not in apart])
@@ -91,15 +96,16 @@ def prepare(run: LanguageRun, *, tokenizer: Tokenizer | None, out: Path, say: Ca
             return [Encoded(ids, begins) for ids, begins in own.encode_words(texts)]
         return [Encoded(ids) for ids in own.encode_plain(texts)]
 
-    def every_piece() -> Iterator[tuple[int, str]]:
+    def named_pieces() -> Iterator[tuple[str, str]]:
         for part, piece in cut_at(main.pieces(), places):
-            yield PARTS.index(names[part]), piece
+            yield names[part], piece
         for name, text in apart.items():
             for piece in text.pieces():
-                yield PARTS.index(name), piece
+                yield name, piece
 
-    paths = [folder / name for name in PARTS]
-    write_token_files(paths, every_piece(), encode, vocab_size=tokenizer.vocab_size, unknown_id=tokenizer.unknown_id)
+    paths, pieces = [folder / name for name in PARTS], _numbered(named_pieces(), run)
+    write_token_files(paths, pieces, encode, vocab_size=tokenizer.vocab_size, unknown_id=tokenizer.unknown_id)
+    _refuse_short_parts(folder, run)
     write_json(folder / _PREPARED, asked)
 
 
@@ -135,6 +141,17 @@ def figures(nats: float, n: int, part: TokenFile | None = None) -> dict[str, flo
     return found
 
 
+def stream_count(n_tokens: int, segment_length: int, most: int) -> int:
+    """In how many streams a text is read to measure a model: each begins without a memory, so a short one has fewer.
+
+    Args:
+        n_tokens: of the text.
+        segment_length: tokens that are read at a time.
+        most: streams of a long text.
+    """
+    return max(1, min(most, n_tokens // (segment_length * _LONG_STREAM)))
+
+
 def unknown_warning(name: str, part: TokenFile) -> str:
     """What to say where so much is unknown that the figures flatter; empty where it is not."""
     share = part.counts.unknown / max(part.counts.tokens, 1)
@@ -152,6 +169,40 @@ def _places(n: int, held: list[str]) -> tuple[list[int], list[str]]:
     if n < 3:
         raise DataError(f"A text of {n} characters is too short to learn from.", hint="Give it more text.")
     return [n - size * len(held[number:]) for number in range(len(held))], ["train", *held]
+
+
+def _numbered(pieces: Iterator[tuple[str, str]], run: LanguageRun) -> Iterator[tuple[int, str]]:
+    """Each piece with the number of its part; at the end, a part without any is told by its name."""
+    empty = set(PARTS)
+    for name, piece in pieces:
+        empty.discard(name)
+        yield PARTS.index(name), piece
+    for name in PARTS:
+        if name in empty:
+            raise _too_short(name, 0, run)
+
+
+def _refuse_short_parts(folder: Path, run: LanguageRun) -> None:
+    """Before anything is learnt: a part that cannot be read at the end would make all of it useless."""
+    for name in PARTS:
+        n = len(TokenFile(folder / name))
+        if n < _least_tokens(run):
+            raise _too_short(name, n, run)
+
+
+def _least_tokens(run: LanguageRun) -> int:
+    """Of a part: for each process a token to guess and the one before it, or where words are hidden a row."""
+    others = process_count() - 1
+    return 1 + others * run.model.segment_length if run.model.is_masked else 2 + others
+
+
+def _too_short(name: str, n: int, run: LanguageRun) -> DataError:
+    own = {"validation": run.text.validation, "test": run.text.test}.get(name)
+    return DataError(
+        f"The {name} part, of {own or ', '.join(run.texts)}, has {n} token{'' if n == 1 else 's'}, and at least "
+        f"{_least_tokens(run)} are needed.",
+        hint="Give it more text." if process_count() == 1 else "Give it more text, or train in fewer processes.",
+    )
 
 
 def _files(n: int) -> str:

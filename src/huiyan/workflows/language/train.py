@@ -4,13 +4,14 @@ import shutil
 import time
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from huiyan.core.devices import pick_device
 from huiyan.core.errors import NonFiniteLossError, OutputError
 from huiyan.core.files import write_json
-from huiyan.core.processes import is_first, join_processes, leave_processes, process_count, wait_for_all
+from huiyan.core.processes import first_alone, is_first, joined, process_count
 from huiyan.models.config_file import CONFIG_FILE
 from huiyan.training.loop import TrainingLoop, TrainingState, Validation
 from huiyan.training.progress import Reporter, Silent, clock
@@ -25,6 +26,7 @@ from huiyan.workflows.language.texts import TOKENS, Prepared, open_prepared, pre
 from huiyan.workflows.provenance import command_of, describe_run, describe_training
 
 REPORT = "report.json"
+HIGHEST_RATE_TO_GO_ON = 5e-4
 
 
 def train_language_model(
@@ -46,33 +48,31 @@ def train_language_model(
         HuiyanError: the text, the model, the options or the folder cannot be used. A run that was to be overwritten is
             still there then.
     """
-    device = pick_device(run.training.device)
-    join_processes(device)
-    try:
-        say, out = (reporter or Silent()) if is_first() else Silent(), Path(run.out)
-        if is_first():
-            named = [*run.texts, run.text.validation, run.text.test, run.model.model]
-            run_folder.check_out(out, [name for name in named if name], resume=resume, overwrite=overwrite)
-            if resume and (out / REPORT).is_file():
-                raise OutputError(
-                    f"The run in {out} is finished: there is nothing to resume.",
-                    hint="Use --overwrite to train again, or name another folder.",
-                )
-        wait_for_all()
+    device, out = pick_device(run.training.device), Path(run.out)
+    with joined(device):
+        say = (reporter or Silent()) if is_first() else Silent()
+        first_alone(partial(_check_out, out, run, resume=resume, overwrite=overwrite), device)
         own = run_folder.replacing(out, overwrite=overwrite, saved_as=CONFIG_FILE) if is_first() else nullcontext()
         with own:
             return _train_in(out, run, say, resume=resume)
-    finally:
-        leave_processes()
+
+
+def _check_out(out: Path, run: LanguageRun, *, resume: bool, overwrite: bool) -> None:
+    named = [*run.texts, run.text.validation, run.text.test, run.model.model]
+    run_folder.check_out(out, [name for name in named if name], resume=resume, overwrite=overwrite)
+    if resume and (out / REPORT).is_file():
+        raise OutputError(
+            f"The run in {out} is finished: there is nothing to resume.",
+            hint="Use --overwrite to train again, --model to go on from it, or name another folder.",
+        )
 
 
 def _train_in(out: Path, run: LanguageRun, say: Reporter, *, resume: bool) -> dict[str, Any] | None:
     """Prepare, train, judge and report, in a folder that is the run's own."""
     began = time.monotonic()
     tokenizer = tokenizer_to_go_on(run.model)
-    if is_first():
-        prepare(run, tokenizer=tokenizer, out=out, say=say.note)
-    wait_for_all()
+    device = pick_device(run.training.device)
+    first_alone(partial(prepare, run, tokenizer=tokenizer, out=out, say=say.note), device)
     prepared = open_prepared(out)
     described = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -87,9 +87,13 @@ def _train_in(out: Path, run: LanguageRun, say: Reporter, *, resume: bool) -> di
         if is_first():
             write_json(out / run_folder.RUN, described | {"status": status} | more)
 
-    device = pick_device(run.training.device)
     learner: Learner = (MaskedLearner if run.model.is_masked else CausalLearner)(run, prepared, device)
     warnings = [text for name, part in prepared.parts.items() if (text := unknown_warning(name, part))]
+    if tokenizer is not None and run.training.learning_rate > HIGHEST_RATE_TO_GO_ON:
+        warnings.append(
+            f"a learning rate of {run.training.learning_rate:g} is for fresh weights, and a model to go on from may "
+            "lose by it what it has learnt; try --learning-rate 1e-4"
+        )
     for text in warnings:
         say.note(f"warning: {text}")
     n_parameters = sum(parameter.numel() for parameter in learner.model.parameters())

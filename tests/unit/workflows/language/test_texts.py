@@ -1,6 +1,7 @@
 """Text on its way into a language model: parts, tokens, what is kept, and the figures of a loss."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,12 @@ import pytest
 from huiyan.core.errors import ConfigError, DataError
 from huiyan.core.weightless import weightless
 from huiyan.text.tokenise import Tokenizer
+from huiyan.workflows.language import texts
 from huiyan.workflows.language.config import PRESETS, LanguageOptions, LanguageRun, TextConfig, preset
 from huiyan.workflows.language.models import fresh_model
 from huiyan.workflows.language.score import scored
 from huiyan.workflows.language.score_picture import html_picture
-from huiyan.workflows.language.texts import figures, open_prepared, prepare, unknown_warning
+from huiyan.workflows.language.texts import figures, open_prepared, prepare, stream_count, unknown_warning
 
 
 def run_of(folder: Path, text: str, **options: object) -> LanguageRun:
@@ -57,6 +59,59 @@ def test_parts_may_be_files_of_their_own(tmp_path: Path) -> None:
 def test_too_little_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         prepare(run_of(tmp_path, "a"), tokenizer=None, out=tmp_path, say=lambda _: None)
+
+
+def test_a_part_too_short_to_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, none = tmp_path / "one.txt", tmp_path / "none.txt"
+    one.write_text("\n")
+    none.write_text("")
+    many = "some words\n" * 100
+    for name in ("validation", "test"):
+        run = run_of(tmp_path, many, **{name: str(one)})
+        for _ in range(2):  # what was refused is not taken for prepared
+            with pytest.raises(DataError, match=f"The {name} part, of .*one.txt, has 1 token.*at least 2"):
+                prepare(run, tokenizer=None, out=tmp_path, say=lambda _: None)
+        with pytest.raises(DataError, match=f"The {name} part, of .*none.txt, has 0 tokens"):
+            prepare(run_of(tmp_path, many, **{name: str(none)}), tokenizer=None, out=tmp_path, say=lambda _: None)
+    with pytest.raises(DataError, match=r"The validation part, of .*text.txt, has 0 tokens"):
+        prepare(run_of(tmp_path, "abc"), tokenizer=None, out=tmp_path, say=lambda _: None)
+    # What was prepared for fewer processes is looked at again.
+    run = run_of(tmp_path, "0\n" * 30)
+    prepare(run, tokenizer=None, out=tmp_path, say=lambda _: None)
+    monkeypatch.setattr(texts, "process_count", lambda: 3)
+    with pytest.raises(DataError, match="The test part.* has 2 tokens, and at least 4 are needed") as caught:
+        prepare(run, tokenizer=None, out=tmp_path, say=lambda _: None)
+    assert "fewer processes" in (caught.value.hint or "")
+
+
+def test_hidden_words_are_guessed_in_a_row_for_each_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one.txt").write_text("\n")
+    run = run_of(tmp_path, "some words\n" * 100, test=str(tmp_path / "one.txt"))
+    run = replace(run, model=LanguageOptions(objective="mlm", segment_length=16))
+    prepare(run, tokenizer=None, out=tmp_path, say=lambda _: None)
+    monkeypatch.setattr(texts, "process_count", lambda: 2)
+    with pytest.raises(DataError, match="has 1 token, and at least 17 are needed"):
+        prepare(run, tokenizer=None, out=tmp_path, say=lambda _: None)
+
+
+def test_another_encoding_is_another_text(tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_bytes("第一行文字。\n".encode() * 50)
+    found: list[str] = []
+    for encoding, held in ((None, None), ("utf-8", None), ("latin-1", None), ("latin-1", other), ("utf-8", other)):
+        run = run_of(tmp_path, "第一行文字。\n" * 500, encoding=encoding, test=str(held) if held else None)
+        prepare(run, tokenizer=None, out=tmp_path, say=lambda _: None)
+        prepared = open_prepared(tmp_path)
+        part = prepared.parts["test"]
+        assert prepared.tokenizer.decode(part.ids[:3].tolist()) == ("ç¬¬" if encoding == "latin-1" else "第一行")
+        found.append(prepared.fingerprint)
+    # The encoding that is recognised is the one that is named.
+    assert found[0] == found[1]
+    assert len(set(found)) == 4
+
+
+def test_a_short_text_is_read_in_few_streams() -> None:
+    assert [stream_count(n, 128, 8) for n in (1, 4095, 4096, 8 * 16 * 128, 10**9)] == [1, 1, 2, 8, 8]
 
 
 def test_figures_of_a_loss(tmp_path: Path) -> None:
