@@ -86,6 +86,9 @@ def test_another_memory_at_evaluation(trained: Path, text: Path, tmp_path: Path)
         assert run(["lm", "evaluate", str(trained), str(text), *options]) == 0
         found.append(json.loads((tmp_path / "found.json").read_text()))
     assert found[1]["test"]["loss"] < found[0]["test"]["loss"]
+    read = found[1]["read"]
+    assert (read["memory_length"], read["same_length"], read["clamp_length"]) == (64, True, 32)
+    assert run(["lm", "evaluate", str(trained), str(text), "--memory-length", "0"]) == 0
     assert run(["lm", "evaluate", str(trained)]) == 2
 
 
@@ -94,6 +97,13 @@ def test_a_score_is_a_picture(trained: Path, tmp_path: Path, capsys: pytest.Capt
     told = capsys.readouterr().out
     assert "Attention $x$ is" in told and "bits a character" in told
     assert (tmp_path / "score.png").read_bytes().startswith(b"\x89PNG")
+    given = "cat\x0cdog\u2028the\n\n慧"
+    (tmp_path / "text.txt").write_text(given, encoding="utf-8", newline="")
+    assert run(["lm", "score", str(trained), "--file", str(tmp_path / "text.txt"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "".join(part["text"] for part in found["parts"]) == given and found["unknown"] >= 1
+    assert run(["lm", "score", str(trained), "a 慧"]) == 0
+    assert "tokens are unknown to the model" in capsys.readouterr().err
 
 
 def test_turns_go_on_with_what_is_remembered(

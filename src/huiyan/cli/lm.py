@@ -26,6 +26,8 @@ app = cyclopts.App(
     help="Language models: learn one from plain text, measure it, see what surprises it, let it write.",
     default_parameter=Parameter(negative=()),
 )
+MOST_BYTES = 1 << 26
+"""Of a file whose text is scored or gone on with."""
 DEFAULT_TEXT, DEFAULT_OPTIONS, DEFAULT_TRAINING = TextConfig(), LanguageOptions(), LanguageTrainingConfig()
 
 
@@ -138,7 +140,7 @@ def score(
 
     from huiyan.workflows.language.score import score_text
 
-    given = [*texts, *(["\n".join(_lines(file))] if file is not None else [])]
+    given = [*texts, *([_text_of(file)] if file is not None else [])]
     if len(given) != 1:
         raise ConfigError(f"One text is scored at a time. Got {len(given)}.", hint="Put it in quotes.")
     found = score_text(model, given[0], device=device)
@@ -148,6 +150,9 @@ def score(
     from huiyan.workflows.language.score_picture import save_png, terminal_picture
 
     Console().print(terminal_picture(found))
+    if found.n_unknown:
+        told = f"note: {found.n_unknown} of {found.n_tokens} tokens are unknown to the model; their bits tell nothing"
+        Console(stderr=True).print(told, markup=False, highlight=False)
     if png is not None:
         for remark in save_png(found, png):
             Console(stderr=True).print(f"note: {remark}", markup=False)
@@ -227,10 +232,17 @@ def _take_turns(writer: Any, first: list[str], stop: tuple[str, ...]) -> None:
 
 
 def _lines(path: Path) -> list[str]:
+    return _text_of(path).removesuffix("\n").split("\n")
+
+
+def _text_of(path: Path) -> str:
+    """The text of a file, with line feeds as its ends of lines."""
     try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        data = sys.stdin.buffer.read(MOST_BYTES + 1) if str(path) == "-" else _first_bytes(path)
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if len(data) > MOST_BYTES:
+        raise SourceError(f"{path} has more than {MOST_BYTES:,} bytes.", hint="Give it in parts.")
     from huiyan.data.encodings import SAMPLE_BYTES, guess_encoding
 
     name = guess_encoding(data[:SAMPLE_BYTES]).name
@@ -240,7 +252,12 @@ def _lines(path: Path) -> list[str]:
         raise SourceError(
             f"{path} looks like {name}, and byte {error.start} is no text in it.", hint="Save the file as UTF-8."
         ) from error
-    return text.splitlines()
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MOST_BYTES + 1)
 
 
 def _say(text: str) -> None:

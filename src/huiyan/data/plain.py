@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from huiyan.core.errors import DataError
+from huiyan.core.errors import DataError, EncodingError
 from huiyan.core.files import sha256_of
 from huiyan.data.encodings import SAMPLE_BYTES, guess_encoding, named_encoding
 from huiyan.data.formats import Compression, compression_of_bytes, kind_of_bytes
@@ -12,6 +12,8 @@ from huiyan.data.streams import buffered, is_stream, open_counted, telling_bytes
 
 PIECE_CHARACTERS = 1 << 16
 """Characters that are read at a time."""
+MOST_DAMAGED = 0.01
+"""The share of characters that may be in the place of bytes that are no text."""
 # Where tokenizers part words; Python's own spaces have U+001C to U+001F besides.
 _SPACES = "\t\v\f \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 
@@ -38,6 +40,7 @@ class PlainText:
             (asked or guess_encoding(telling_bytes(path, packing, SAMPLE_BYTES))).name for path, packing in self._files
         )
         self.encodings = list(guesses)
+        self._n, self._n_damaged = 0, 0
 
     def pieces(self) -> Iterator[str]:
         """The text, piece by piece: each ends at the end of a line, or where none ends within it, before a space.
@@ -47,8 +50,27 @@ class PlainText:
         Raises:
             DataError: a file is damaged.
         """
+        self._n, self._n_damaged = 0, 0
         for (path, packing), encoding in zip(self._files, self.encodings, strict=True):
-            yield from _ended(_pieces_of(path, packing, encoding))
+            for piece in _ended(_pieces_of(path, packing, encoding)):
+                self._n, self._n_damaged = self._n + len(piece), self._n_damaged + piece.count("\ufffd")
+                yield piece
+
+    def damage(self) -> str:
+        """What to say of bytes that are no text, once the pieces were read; empty where there are none.
+
+        Raises:
+            EncodingError: there are so many that the encoding cannot be right.
+        """
+        if not self._n_damaged:
+            return ""
+        share = self._n_damaged / self._n
+        told = f"{share:.2%} of the characters are bytes that are no text in {', '.join(sorted(set(self.encodings)))}"
+        if share > MOST_DAMAGED:
+            raise EncodingError(
+                f"{', '.join(self.paths)}: {told}.", hint="Name the right --encoding, or mend the file."
+            )
+        return f"{told}; each is read as \ufffd"
 
     def count_characters(self) -> int:
         """Of all the text.

@@ -93,12 +93,10 @@ def write_token_files(
                 _write(parts, waiting, encode)
                 waiting = []
         _write(parts, waiting, encode)
-        for number, part in enumerate(parts):
+        for part in parts:
             if not part.counts["tokens"]:
-                raise DataError(
-                    f"The text has too few tokens: nothing is left for part {number + 1} of {len(parts)}.",
-                    hint="Give it more text, or other shares.",
-                )
+                which = f"the {part.path.name} part" if len(parts) > 1 else "it"
+                raise DataError(f"There is too little text: {which} has no tokens.", hint="Give it more text.")
             write_json(_beside(part.path, "json"), {"format": 1, "dtype": dtype.name, "counts": part.counts})
 
 

@@ -17,5 +17,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
-        raise SourceError(f"{folder} has no {CONFIG_FILE}.", hint="Is this the folder of a model?")
+        begun = (folder / "run.json").is_file()
+        raise SourceError(
+            f"{folder} has no {CONFIG_FILE}.",
+            hint="Its training was not finished: go on with the same command and --resume."
+            if begun
+            else "Is this the folder of a model?",
+        )
     return read_object(path)

@@ -228,7 +228,7 @@ class Artifact:
         return replace(self, manifest=manifest, calibration=checked.calibration)
 
     @classmethod
-    def load(cls, folder: Path, *, device: torch.device | str = "cpu", precision: str = "fp32") -> Self:
+    def load(cls, folder: str | Path, *, device: torch.device | str = "cpu", precision: str = "fp32") -> Self:
         """Read the folder that ``save`` wrote.
 
         Args:
@@ -242,6 +242,7 @@ class Artifact:
             ArtifactError: the folder is none of ours, of a newer format, or its parts do not belong together.
             WeightsError: the weights do not fit the configuration.
         """
+        folder = Path(folder)
         manifest = Manifest.read(folder)
         outputs, model = manifest.as_task().outputs, load_classifier(folder)
         if model.config.n_classes != len(outputs):

@@ -120,13 +120,12 @@ class Manifest(Config):
         """
         path = folder / MANIFEST
         if not path.is_file():
-            begun = (folder / "run.json").is_file()
-            raise ArtifactError(
-                f"{folder} is not a model folder of Huiyan: it has no {MANIFEST}.",
-                hint="Its training was not finished: go on with the same `huiyan train` and --resume."
-                if begun
-                else "Give the --out folder of a finished `huiyan train`.",
-            )
+            hint = "Give the --out folder of a finished `huiyan train`."
+            if (folder / "config.json").is_file():
+                hint = "It has a config.json: for a language model there are `huiyan lm` and, for its maps, `observe`."
+            elif (folder / "run.json").is_file():
+                hint = "Its training was not finished: go on with the same `huiyan train` and --resume."
+            raise ArtifactError(f"{folder} is not a model folder of Huiyan: it has no {MANIFEST}.", hint=hint)
         values = read_object(path, ArtifactError, hint="Train again, or restore the folder.")
         if not isinstance(values.get("format"), int):
             raise ArtifactError(f"{path} does not say its format.", hint="Train again, or restore the folder.")

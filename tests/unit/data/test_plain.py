@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from huiyan.core.errors import ArtifactError, DataError
+from huiyan.core.errors import ArtifactError, DataError, EncodingError
 from huiyan.data.plain import PIECE_CHARACTERS, PlainText, cut_at
 from huiyan.data.token_file import Encoded, TokenFile, write_token_files
 
@@ -72,6 +72,20 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     assert "".join(PlainText([tmp_path / "nul.txt"], encoding="utf-8").pieces()).startswith("a\ufffd\ufffdb\n")
 
 
+def test_bytes_that_are_no_text_are_told_and_many_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("一二三四五六七八九十\n".encode() * 100 + b"\xff\n")
+    text = PlainText([path], encoding="utf-8")
+    assert text.count_characters() and "0.09% of the characters are bytes that are no text in utf-8" in text.damage()
+    path.write_bytes("一二三四五六七八九十\n".encode("gb18030") * 100)
+    text = PlainText([path], encoding="utf-8")
+    text.count_characters()
+    with pytest.raises(EncodingError, match=r"no text in utf-8. Name the right --encoding"):
+        text.damage()
+    right = PlainText([path])
+    assert right.count_characters() and right.damage() == ""
+
+
 def encode(texts: list[str]) -> list[Encoded]:
     return [Encoded([ord(letter) for letter in text], [letter == " " for letter in text]) for text in texts]
 
@@ -95,5 +109,5 @@ def test_damage_is_told(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match="damaged"):
         TokenFile(path)
-    with pytest.raises(DataError, match="nothing is left for part 2"):
+    with pytest.raises(DataError, match="the b part has no tokens"):
         write_token_files([path, tmp_path / "b"], [(0, "abc")], encode, vocab_size=200, unknown_id=None)

@@ -47,7 +47,7 @@ def language_family_of(values: Mapping[str, Any]) -> LanguageFamily:
     if name not in LANGUAGE_FAMILIES:
         raise UnknownFamilyError(
             f"Huiyan reads no language models of the family {name!r}. It reads those of: "
-            f"{', '.join(sorted(LANGUAGE_FAMILIES))}.",
+            f"{', '.join(sorted(LANGUAGE_FAMILIES))}, and Transformer-XL and LSTM as streams.",
             hint="It is an encoder: train it with `huiyan train`, or, once trained, ask it with `huiyan predict`."
             if name in FAMILIES
             else "Load it with transformers, and give it our attention and maps with huiyan.bridge.attach.",

@@ -170,9 +170,11 @@ class ReadingConfig(Config):
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("segment_length", "memory_length", "clamp_length", "streams"):
+        for name, least in (("segment_length", 1), ("memory_length", 0), ("clamp_length", 1), ("streams", 1)):
             value = getattr(self, name)
-            require(value is None or value >= 1, name, "1 or more", value)
+            require(value is None or value >= least, name, f"{least} or more", value)
+        if self.same_length and self.memory_length == 0:
+            raise ConfigError("With same_length every token sees as many as memory_length, and none would be seen.")
 
 
 DEFAULT_READING = ReadingConfig()

@@ -43,16 +43,17 @@ def evaluate_language_model(
     tokenizer = Tokenizer.from_folder(folder)
     with tempfile.TemporaryDirectory(prefix="huiyan-") as work:
         path = Path(work) / "tokens"
-        pieces = ((0, piece) for piece in PlainText(texts, encoding=reading.encoding).pieces())
+        text = PlainText(texts, encoding=reading.encoding)
+        pieces = ((0, piece) for piece in text.pieces())
 
         def encode(parts: list[str]) -> list[Encoded]:
             return [Encoded(ids) for ids in tokenizer.encode_plain(parts)]
 
         write_token_files([path], pieces, encode, vocab_size=tokenizer.vocab_size, unknown_id=tokenizer.unknown_id)
         part = TokenFile(path)
-        warning = unknown_warning("given", part)
-        if warning:
-            note(f"warning: {warning}")
+        for warning in (text.damage(), unknown_warning("text", part)):
+            if warning:
+                note(f"warning: {warning}")
         note(f"reading {len(part):,} tokens")
         length = reading.segment_length or 128
         if isinstance(model, SegmentedDecoder):
@@ -64,17 +65,23 @@ def evaluate_language_model(
         seconds = time.monotonic() - began
         return {
             "model": str(folder),
-            "files": [str(text) for text in texts],
+            "files": [str(name) for name in texts],
             "counts": vars(part.counts),
-            "read": {"streams": streams.n_streams, "segment_length": length, "tokens": n},
+            "read": {"streams": streams.n_streams, "segment_length": length, "tokens": n, **_memory_of(model)},
             "test": figures(nats, n, part),
             "tokens_per_second": n / max(seconds, 1e-9),
         }
 
 
+def _memory_of(model: SegmentModel) -> dict[str, Any]:
+    """How a Transformer-XL remembered, so that a figure can be had again."""
+    if not isinstance(model, TransformerXL):
+        return {}
+    return {name: getattr(model.config, name) for name in ("memory_length", "same_length", "clamp_length")}
+
+
 def _read_as(model: SegmentModel, reading: ReadingConfig) -> SegmentModel:
-    asked = reading.memory_length or reading.same_length or reading.clamp_length
-    if not asked:
+    if reading.memory_length is None and not reading.same_length and reading.clamp_length is None:
         return model
     if not isinstance(model, TransformerXL):
         raise ConfigError(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from huiyan.core.errors import ConfigError, SourceError
+from huiyan.core.errors import ConfigError, SourceError, closest
 from huiyan.core.seeds import derive_seed
 from huiyan.models.families import llama
 from huiyan.models.language_checkpoint import fresh_language_model
@@ -164,7 +164,7 @@ def folder_of(options: LanguageOptions) -> Path:
         return fetch_model(options.model).folder
     raise ConfigError(
         f"--model {options.model} is no folder, and none of {', '.join(ARCHITECTURES)}.",
-        hint="Name one of them, or the folder of a language model.",
+        hint=closest(options.model, ARCHITECTURES) or "Name one of them, or the folder of a language model.",
     )
 
 

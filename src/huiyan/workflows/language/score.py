@@ -26,11 +26,13 @@ class Scored:
         parts: the text, cut where tokens end; several tokens that spell one character are one part.
         nats: −log p of each part, given all before it.
         n_tokens: of the text.
+        n_unknown: those that the model does not know: their surprise is that of any unknown token.
     """
 
     parts: list[str]
     nats: list[float]
     n_tokens: int
+    n_unknown: int = 0
 
     @property
     def bits_per_character(self) -> float:
@@ -47,6 +49,7 @@ class Scored:
         bits = [nats / math.log(2) for nats in self.nats]
         return {
             "tokens": self.n_tokens,
+            "unknown": self.n_unknown,
             "bits_per_character": self.bits_per_character,
             "perplexity": self.perplexity,
             "parts": [{"text": text, "bits": own} for text, own in zip(self.parts, bits, strict=True)],
@@ -98,7 +101,7 @@ def scored(model: SegmentModel, tokenizer: Tokenizer, text: str) -> Scored:
         end = max(end, stop)
     if end < len(text) and parts:
         parts[-1] += text[end:]
-    return Scored(parts, nats, len(pieces))
+    return Scored(parts, nats, len(pieces), sum(piece.id == tokenizer.unknown_id for piece in pieces))
 
 
 def _losses(model: SegmentModel, ids: list[int]) -> list[float]:

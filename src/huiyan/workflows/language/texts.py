@@ -80,6 +80,9 @@ def prepare(run: LanguageRun, *, tokenizer: Tokenizer | None, out: Path, say: Ca
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _PREPARED).unlink(missing_ok=True)  # it is not true of what is written now
     n = main.count_characters()
+    for damaged in (main.damage(), *(text.damage() for text in apart.values() if text.count_characters())):
+        if damaged:
+            say(f"warning: {damaged}")
     say(f"{n:,} characters in {_files(len(run.texts))} ({', '.join(sorted(set(main.encodings)))})")
     places, names = _places(n, [name for name in PARTS[1:] if name not in apart])
     if tokenizer is None:
@@ -157,10 +160,11 @@ def unknown_warning(name: str, part: TokenFile) -> str:
     share = part.counts.unknown / max(part.counts.tokens, 1)
     if share < 1e-4:
         return ""
-    return (
-        f"{share:.2%} of the tokens of the {name} part are unknown, and count as one word whatever they are: figures a "
+    told = (
+        f"{share:.2%} of the tokens of the {name} are unknown, and count as one word whatever they are: figures a "
         "character or byte are better than they ought to be"
     )
+    return told if share < 0.1 else f"{told}. Tokens of another kind (--tokens bpe, chars or bytes) would know them"
 
 
 def _places(n: int, held: list[str]) -> tuple[list[int], list[str]]:

@@ -74,6 +74,8 @@ def _train_in(out: Path, run: LanguageRun, say: Reporter, *, resume: bool) -> di
     device = pick_device(run.training.device)
     first_alone(partial(prepare, run, tokenizer=tokenizer, out=out, say=say.note), device)
     prepared = open_prepared(out)
+    if resume and not (out / run_folder.CHECKPOINTS).is_dir():
+        say.note(f"nothing to resume in {out}: training begins at the beginning")
     described = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command_line(run),
@@ -88,12 +90,7 @@ def _train_in(out: Path, run: LanguageRun, say: Reporter, *, resume: bool) -> di
             write_json(out / run_folder.RUN, described | {"status": status} | more)
 
     learner: Learner = (MaskedLearner if run.model.is_masked else CausalLearner)(run, prepared, device)
-    warnings = [text for name, part in prepared.parts.items() if (text := unknown_warning(name, part))]
-    if tokenizer is not None and run.training.learning_rate > HIGHEST_RATE_TO_GO_ON:
-        warnings.append(
-            f"a learning rate of {run.training.learning_rate:g} is for fresh weights, and a model to go on from may "
-            "lose by it what it has learnt; try --learning-rate 1e-4"
-        )
+    warnings = _warnings(run, prepared, going_on=tokenizer is not None)
     for text in warnings:
         say.note(f"warning: {text}")
     n_parameters = sum(parameter.numel() for parameter in learner.model.parameters())
@@ -124,6 +121,18 @@ def _train_in(out: Path, run: LanguageRun, say: Reporter, *, resume: bool) -> di
             shutil.rmtree(out / part, ignore_errors=True)
         say.note(f"finished in {clock(time.monotonic() - began)}: {out}")
     return report
+
+
+def _warnings(run: LanguageRun, prepared: Prepared, *, going_on: bool) -> list[str]:
+    """What to keep in mind of a run's text and options."""
+    found = [told for name, part in prepared.parts.items() if (told := unknown_warning(f"{name} part", part))]
+    rate = run.training.learning_rate
+    if going_on and rate > HIGHEST_RATE_TO_GO_ON:
+        found.append(
+            f"a learning rate of {rate:g} is for fresh weights, and a model to go on from may lose by it what it has "
+            "learnt; try --learning-rate 1e-4"
+        )
+    return found
 
 
 def _report(run: LanguageRun, prepared: Prepared, learner: Learner, state: TrainingState) -> dict[str, Any]:
