@@ -3,10 +3,10 @@
 Run: python benchmarks/domain_adaptation.py [--labelled 100 300 1000] [--seeds 3] [--epochs 1] [--reviews 6000]
 [--steps 240] [--json FILE]
 
-All-MiniLM-L6-v2 goes on guessing hidden words (`huiyan lm train --objective mlm`) of 22,000 reviews, or of as many as are
-named, without their labels; the reviews of the test rows are left out. Then both encoders, before and after, learn the sentiment of
-the bundled sample from a few labelled rows, and are measured on its 700 test rows: macro F1, mean over the seeds, which
-draw the rows and the head.
+All-MiniLM-L6-v2 goes on guessing hidden words (`huiyan lm train --objective mlm`) of 22,000 reviews, or of as many as
+are named, without their labels; the reviews of the test rows are left out. Then both encoders, before and after, learn
+the sentiment of the bundled sample from a few labelled rows, and are measured on its 700 test rows: macro F1, mean over
+the seeds, which draw the rows and the head.
 """
 
 import argparse
