@@ -42,6 +42,7 @@ from huiyan.models.segment_checkpoint import load_segment_model
 from huiyan.models.segments import SegmentedDecoder, SegmentModel
 from huiyan.models.transformer_xl import TransformerXL
 from huiyan.tasks.language_model import StreamObjective, Streams
+from huiyan.text.learn import learn_tokenizer
 from huiyan.text.tokenise import Tokenizer
 from huiyan.training.optimiser import build_optimiser
 from huiyan.training.precision import autocast
@@ -133,7 +134,7 @@ def count(name: str, folder: Path) -> dict[str, float]:
     """n-grams and xz."""
     paths = parts_of(name, folder)
     texts = {part: path.read_text(encoding="utf-8") for part, path in paths.items()}
-    tokenizer = Tokenizer.from_folder(folder / f"{name}-lstm")
+    tokenizer = learn_tokenizer("chars", [texts["train"]])  # that of the models: the characters of the training part
     ids = {part: np.array(tokenizer.encode_plain([text])[0]) for part, text in texts.items()}
     size = tokenizer.vocab_size
     orders = {

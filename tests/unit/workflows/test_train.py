@@ -166,6 +166,13 @@ def test_an_interrupted_run_leaves_a_usable_model_and_goes_on(
     assert predict_texts(tmp_path / "broken", ["good"])[0]["prediction"] in ("negative", "positive")
     with pytest.raises(OutputError, match=r"exists already. Use --resume to go on"):
         train(options)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        with pytest.raises(ConfigError, match=rf"OMP_NUM_THREADS={threads} to --resume"):
+            train(options, resume=True)
+    finally:
+        torch.set_num_threads(threads)
     assert train(options, resume=True) is not None
     whole, broken = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
     assert all(torch.equal(whole[key], broken[key]) for key in whole)
