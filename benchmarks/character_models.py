@@ -10,7 +10,7 @@ and the twentieth before it picks the weights.
 interpolated Kneser–Ney n-gram model, the best order by the validation part, and xz (lzma, preset 9) as
 size(all) − size(known). *analyse*: seconds a step, the models in turns; how much the loss of a character depends on the
 input some way back (norm of the gradient by distance, one pass over 512 characters); and the relative effective context
-length (Dai et al. 2019, appendix C): the longest context whose last 32 characters still lower the perplexity by 1 %,
+length (Dai et al. 2019, appendix C): the longest context whose last 64 characters still lower the perplexity by 1 %,
 on the share of characters that are hardest to guess. *draw*: the figure in docs/images.
 """
 
@@ -60,7 +60,7 @@ MODELS = {
 RATES = {"transformer-xl": 2e-3, "transformer": 1e-3, "lstm": 4e-3}
 """The best of 1, 2 and 4 · 10⁻³ in half a minute of training each."""
 EPOCHS = {"kjv": 2, "news": 3}
-LONGEST, STEP, GAIN, SAMPLES = 512, 32, 0.01, 512
+LONGEST, STEP, GAIN, SAMPLES = 512, 64, 0.01, 256
 
 
 def lines_of_kjv() -> list[str]:
