@@ -311,6 +311,7 @@ def test_the_page_holds_what_was_found(written):
         "Apache-2.0",
         "stopped early",
         "about 1.2 Wh",
+        "0.67 %",
     ):
         assert part in page.text, part
     assert page.tags.count("polyline") == 7
