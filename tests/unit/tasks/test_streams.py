@@ -101,20 +101,18 @@ from huiyan.core.processes import is_first, joined, process_count, process_numbe
 sys.path.insert(0, sys.argv[2])
 import test_streams as here
 here.NUMBERS = replace(here.NUMBERS, dropout=0.0)
-meeting = joined(torch.device("cpu"))
-meeting.__enter__()
-torch.manual_seed(0)
-torch.set_num_threads(1)
-model = here.TransformerXL(here.NUMBERS)
-n = 4 // process_count()
-own = here.Streams(here.IDS, n_streams=n, segment_length=8, number=process_number(), count=process_count())
-figures = lambda: {"loss": float(process_number())}
-loop = here.TrainingLoop(here.StreamObjective(model, own), here.Validation(figures, 100, "loss"), here.TRAINING,
-                         reporter=here.Silent(), folder=Path(sys.argv[3]))
-state = loop.run(resume=len(sys.argv) > 4)
-if is_first():
-    Path(sys.argv[1]).write_text(json.dumps([entry["train_loss"] for entry in state.history] + [state.tokens]))
-meeting.__exit__(None, None, None)
+with joined(torch.device("cpu")):
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model = here.TransformerXL(here.NUMBERS)
+    n = 4 // process_count()
+    own = here.Streams(here.IDS, n_streams=n, segment_length=8, number=process_number(), count=process_count())
+    figures = lambda: {"loss": float(process_number())}
+    loop = here.TrainingLoop(here.StreamObjective(model, own), here.Validation(figures, 100, "loss"), here.TRAINING,
+                             reporter=here.Silent(), folder=Path(sys.argv[3]))
+    state = loop.run(resume=len(sys.argv) > 4)
+    if is_first():
+        Path(sys.argv[1]).write_text(json.dumps([entry["train_loss"] for entry in state.history] + [state.tokens]))
 """
 
 

@@ -49,7 +49,7 @@ class _Kept:
         """Whether they are of this matrix as it is now.
 
         The numbers tell, and nothing else: fused optimisers and changes through ``.data`` are not in the version that
-        autograd counts. Reading the matrix costs a thousandth of a segment.
+        autograd counts.
         """
         same = self.weight.dtype == weight.dtype and self.weight.device == weight.device
         return same and torch.equal(self.weight, weight)
