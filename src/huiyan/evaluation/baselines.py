@@ -1,7 +1,7 @@
 """What a simple method reaches on the same rows: the numbers a model has to beat."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -118,12 +118,7 @@ def run_set_baselines(
     )
 
     def answer(fitted: Any, fitted_rows: IntArray, asked: Any) -> FloatArray:
-        found = np.tile(shares, (asked.shape[0], 1))
-        for label in range(targets.shape[1]):
-            own = targets[fitted_rows, label]
-            if own.any() and not own.all():
-                found[:, label] = _fit(fitted, own.astype(np.int64)).predict_proba(asked)[:, 1]
-        return found
+        return _each_label(fitted, targets[fitted_rows], asked, shares)
 
     def score(fitted: Any, fitted_rows: IntArray, held: Any, held_rows: IntArray) -> float:
         has = answer(fitted, fitted_rows, held) >= 0.5
@@ -204,21 +199,69 @@ def out_of_fold(
     """
     true = np.asarray(labels, dtype=np.int64)
     probabilities = np.zeros((len(true), n_classes))
+    for known, held, features in _folds(texts, true, blocks, folds, chinese=chinese, seed=seed):
+        shares = np.bincount(true[known], minlength=n_classes) / max(1, len(known))
+        probabilities[held] = _linear(features, true[known], len(held), shares).probabilities
+    return probabilities
+
+
+def out_of_fold_sets(
+    texts: Sequence[str],
+    targets: npt.ArrayLike,
+    strata: Sequence[str],
+    blocks: Sequence[str],
+    *,
+    chinese: bool,
+    folds: int = 5,
+    seed: int = 0,
+) -> FloatArray:
+    """The same where a text has any number of labels: of each label the probability that a text has it, ``n c``.
+
+    Args:
+        texts: ``n`` texts.
+        targets: which labels each has, ``n c``.
+        strata: ``n`` names; every fold gets its share of the rows of each.
+        blocks: as for ``out_of_fold``.
+        chinese: as for ``run_baselines``.
+        folds: how many parts.
+        seed: of the folds.
+    """
+    has = np.asarray(targets) > 0.5
+    probabilities = np.zeros(has.shape)
+    of_strata = np.unique(np.asarray(strata), return_inverse=True)[1]
+    for known, held, features in _folds(texts, of_strata, blocks, folds, chinese=chinese, seed=seed):
+        shares = has[known].mean(axis=0)
+        probabilities[held] = shares
+        if features.is_usable and held:
+            fitted = has[known][features.rows]
+            probabilities[held] = _each_label(features.train, fitted, features.test, shares)
+    return probabilities
+
+
+def _folds(
+    texts: Sequence[str], strata: IntArray, blocks: Sequence[str], folds: int, *, chinese: bool, seed: int
+) -> Iterator[tuple[list[int], list[int], Features]]:
+    """Rows to fit on, rows held out, and the features of both, a fold at a time."""
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class of fewer rows than folds is not in every fold
-        parts = list(splitter.split(true, true, np.asarray(blocks)))
-    for known_rows, held_out_rows in cast("list[tuple[IntArray, IntArray]]", parts):
+        parts = list(splitter.split(strata, strata, np.asarray(blocks)))
+    for known_rows, held_rows in cast("list[tuple[IntArray, IntArray]]", parts):
         known: list[int] = known_rows.tolist()
-        held_out: list[int] = held_out_rows.tolist()
-        shares = np.bincount(true[known], minlength=n_classes) / max(1, len(known))
+        held: list[int] = held_rows.tolist()
         # Characters in Chinese, without a trial a fold: what is wanted is doubts, and they are nearly the same.
-        features = count_features(
-            [texts[row] for row in known], [texts[row] for row in held_out], chinese=chinese, seed=seed
-        )
-        baseline = _linear(features, true[known], len(held_out), shares)
-        probabilities[held_out] = baseline.probabilities
-    return probabilities
+        of_known, of_held = ([texts[row] for row in rows] for rows in (known, held))
+        yield known, held, count_features(of_known, of_held, chinese=chinese, seed=seed)
+
+
+def _each_label(fitted: Any, targets: npt.NDArray[np.bool_], asked: Any, shares: FloatArray) -> FloatArray:
+    """Of each label, by a model of its own, the probability of the rows asked for; where all agree, their share."""
+    found = np.tile(shares, (asked.shape[0], 1))
+    for label in range(targets.shape[1]):
+        own = targets[:, label]
+        if own.any() and not own.all():
+            found[:, label] = _fit(fitted, own.astype(np.int64)).predict_proba(asked)[:, 1]
+    return found
 
 
 def _linear(features: Features, labels: IntArray, n_test: int, shares: FloatArray) -> Baseline:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from huiyan.core.errors import ShapeError
 from huiyan.evaluation.counts import checked
 
 
@@ -17,6 +18,19 @@ class Doubt:
     likely: int
     probability_of_label: float
     probability_of_likely: float
+
+
+@dataclass(frozen=True, slots=True)
+class SetDoubt:
+    """A row whose set of labels is in doubt: labels that it has ``too_many`` and that are ``missing``.
+
+    ``probability`` is what the model gives to the surest of these changes.
+    """
+
+    row: int
+    too_many: tuple[int, ...]
+    missing: tuple[int, ...]
+    probability: float
 
 
 def doubtful_labels(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> list[Doubt]:
@@ -50,3 +64,32 @@ def doubtful_labels(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> list
         Doubt(row, int(true[row]), int(likely[row]), float(own[row]), float(scores[row, likely[row]]))
         for row in doubted[np.argsort(margins, kind="stable")].tolist()
     ]
+
+
+def doubtful_sets(targets: npt.ArrayLike, probabilities: npt.ArrayLike) -> list[SetDoubt]:
+    """The same where a row has any number of labels: each label is had or not, and either may be in doubt.
+
+    Args:
+        targets: which labels each row has, ``n c``.
+        probabilities: that it has them, ``n c``, from a model that was not trained on the row.
+    Raises:
+        ShapeError, DataError: as ``doubtful_labels``.
+    """
+    has, scores = np.asarray(targets) > 0.5, np.asarray(probabilities, dtype=np.float64)
+    if has.ndim != 2 or has.shape != scores.shape:
+        raise ShapeError(f"targets and probabilities must both be of shape (n, c). Got {has.shape} and {scores.shape}.")
+    changes: dict[int, list[tuple[float, int]]] = {}
+    for label in range(has.shape[1]):
+        of_label = np.stack([1 - scores[:, label], scores[:, label]], axis=1)
+        for doubt in doubtful_labels(has[:, label].astype(np.int64), of_label):
+            changes.setdefault(doubt.row, []).append((doubt.probability_of_likely, label))
+    found = [
+        SetDoubt(
+            row,
+            tuple(label for _, label in changed if has[row, label]),
+            tuple(label for _, label in changed if not has[row, label]),
+            max(changed)[0],
+        )
+        for row, changed in changes.items()
+    ]
+    return sorted(found, key=lambda doubt: (-doubt.probability, doubt.row))

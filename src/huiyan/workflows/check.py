@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from huiyan.core.texts import Text, plain
+from huiyan.core.texts import Text
 from huiyan.data.examples import Examples
 from huiyan.data.labels import counts_of, strata
 from huiyan.data.overlap import Overlap, overlap_of
@@ -18,18 +18,15 @@ from huiyan.data.quality import check_usable
 from huiyan.data.rejected import RejectedRows
 from huiyan.data.sample import spread
 from huiyan.data.suspicious import KINDS, suspicious_texts
-from huiyan.evaluation.baselines import out_of_fold
-from huiyan.evaluation.doubts import doubtful_labels
-from huiyan.tasks.classify import class_indices
 from huiyan.tasks.profile import histogram_edges
-from huiyan.text.scripts import mostly_han, script_shares
+from huiyan.text.scripts import script_shares
 from huiyan.text.tokenise import Tokenizer
 from huiyan.workflows import wording
 from huiyan.workflows.config import DataConfig
+from huiyan.workflows.doubts import doubts_of
 from huiyan.workflows.models import fetch_model, model_for
 from huiyan.workflows.tables import read_file
 
-SHOWN_DOUBTS = 50
 SHOWN_CHARACTERS = 300
 LOOKED_AT = 20_000
 """Texts in which scripts are counted, spread over all."""
@@ -125,9 +122,9 @@ def look_at(
     found = _describe(parts)
     found["tokens"] = _tokens(parts, count_tokens, max_length)
     found["overlap"] = {name: value for name, value in asdict(overlap).items() if name != "first_alike"}
-    if doubted is not None and doubted.kind in ("classify", "ordinal"):
+    if doubted is not None and doubted.kind != "regression":
         say("cross-validating a linear model, to see which labels it doubts")
-        found["doubts"] = _doubts(doubted, overlap.keys_of(doubted), seed)
+        found["doubts"] = doubts_of(doubted, overlap.keys_of(doubted), seed=seed)
     found["findings"] = _findings(found)
     return found
 
@@ -184,31 +181,6 @@ def _tokens(
         "cut_rows": int(cut.sum()),
         "cut_share_of_tokens": float((lengths[cut] - max_length).sum() / lengths.sum()),
         "histogram": {"edges": edges.tolist(), "rows": np.histogram(lengths, edges)[0].tolist()},
-    }
-
-
-def _doubts(known: Examples, blocks: list[str], seed: int) -> dict[str, Any]:
-    classes = sorted(set(known.labels))
-    labels = class_indices(known.labels, classes)
-    probabilities = out_of_fold(
-        known.plain, labels, blocks, n_classes=len(classes), chinese=mostly_han(known.plain), seed=seed
-    )
-    found = doubtful_labels(labels, probabilities)
-    return {
-        "rows": len(found),
-        "of": len(known),
-        "accuracy": float((probabilities.argmax(1) == labels).mean()),
-        "examples": [
-            {
-                "source": known.sources[doubt.row],
-                "text": plain(known.texts[doubt.row])[:SHOWN_CHARACTERS],
-                "label": classes[doubt.label],
-                "likely": classes[doubt.likely],
-                "probability_of_label": doubt.probability_of_label,
-                "probability_of_likely": doubt.probability_of_likely,
-            }
-            for doubt in found[:SHOWN_DOUBTS]
-        ],
     }
 
 

@@ -30,7 +30,8 @@ from huiyan.workflows.report import write_report
 from huiyan.workflows.tables import Tables, joined, read_tables
 
 DOUBTED_ROWS = 20_000
-"""Training rows up to which the report says whose labels are in doubt; it takes about a second for every thousand."""
+"""Training rows up to which the report says whose labels are in doubt; it takes some seconds for every thousand. Where a
+text may have more than ten labels, so many fewer rows."""
 
 
 def train(
@@ -173,6 +174,11 @@ def _describe(run: TrainRun, tables: Tables) -> dict[str, Any]:
     }
 
 
+def _doubts_are_cheap(known: Examples) -> bool:
+    models = len(known.label_names()) / 10 if known.kind == "multilabel" else 1
+    return len(known) * max(1, models) <= DOUBTED_ROWS
+
+
 def _report(run: TrainRun, tables: Tables, source: ModelSource, outcome: Outcome, say: Reporter) -> dict[str, Any]:
     """Look at the test rows, this once, and gather what there is to tell."""
     fitted, test, answers = outcome.fitted, outcome.test, outcome.answers
@@ -194,7 +200,7 @@ def _report(run: TrainRun, tables: Tables, source: ModelSource, outcome: Outcome
             tables.overlap,
             count_tokens=tokenizer.count_tokens,
             max_length=manifest.max_length,
-            doubted=joined(tables.train, tables.validation) if len(tables.train) <= DOUBTED_ROWS else None,
+            doubted=joined(tables.train, tables.validation) if _doubts_are_cheap(tables.train) else None,
             seed=run.training.seed,
             say=say.note,
         ),

@@ -1,8 +1,10 @@
 """Labels in doubt: planted errors are found, and a model that is merely unsure accuses nobody."""
 
 import numpy as np
+import pytest
 
-from huiyan.evaluation.doubts import doubtful_labels
+from huiyan.core.errors import ShapeError
+from huiyan.evaluation.doubts import doubtful_labels, doubtful_sets
 
 
 def test_planted_errors_come_first() -> None:
@@ -34,3 +36,26 @@ def test_a_class_the_model_is_seldom_sure_of_needs_less() -> None:
 
 def test_a_class_without_rows_is_never_likely() -> None:
     assert doubtful_labels([0, 0], [[0.1, 0.9], [0.1, 0.9]]) == []
+
+
+def test_of_sets_each_label_is_doubted_by_itself() -> None:
+    rng = np.random.default_rng(0)
+    true = rng.random((400, 3)) < (0.5, 0.2, 0.7)
+    probabilities = np.where(true, 0.9, 0.1)
+    probabilities[[5, 9]] = np.where(true[[5, 9]], 0.95, 0.05)
+    targets = true.copy()
+    targets[5, 0] ^= True
+    targets[9, [1, 2]] ^= True
+    doubts = {doubt.row: doubt for doubt in doubtful_sets(targets, probabilities)}
+    assert set(doubts) == {5, 9}
+    for row, labels in ((5, {0}), (9, {1, 2})):
+        doubt = doubts[row]
+        assert {*doubt.too_many, *doubt.missing} == labels
+        assert all(targets[row, label] for label in doubt.too_many)
+        assert not any(targets[row, label] for label in doubt.missing)
+        assert doubt.probability == pytest.approx(0.95)
+
+
+def test_sets_and_probabilities_must_fit() -> None:
+    with pytest.raises(ShapeError, match="of shape"):
+        doubtful_sets([[1, 0]], [[0.5]])

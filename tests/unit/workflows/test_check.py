@@ -87,6 +87,34 @@ def test_what_was_planted_is_found(reviews: list[tuple[str, str]], tiny_model: P
         assert part in seen
 
 
+def test_labels_of_a_set_are_doubted_one_by_one(
+    reviews: list[tuple[str, str]], tiny_model: Path, tmp_path: Path
+) -> None:
+    # Each review has its mood and, when it says "good", a second label; of ten the mood is left out, ten have both.
+    sets = [{label} | ({"hello"} if n % 2 else set[str]()) for n, (_, label) in enumerate(reviews)]
+    texts = [text + " hello" * ("hello" in names) for (text, _), names in zip(reviews, sets, strict=True)]
+    moods = {"positive", "negative"}
+    for names in sets[:10]:
+        names -= moods
+    for names in sets[10:20]:
+        names |= moods
+    rows = [(text, "|".join(sorted(names)) or "-") for text, names in zip(texts, sets, strict=True)]
+    found = check(
+        str(write(tmp_path / "t.csv", rows)),
+        DataConfig(text=("review",), label="sentiment", label_separator="|"),
+        model=str(tiny_model),
+    )
+    first = found["doubts"]["examples"][:8]
+    lines = [int(one["source"].rpartition(":")[2]) - 2 for one in first]
+    assert found["doubts"]["of"] == 200 and set(lines) <= set(range(20)), first
+    for line, one in zip(lines, first, strict=True):
+        right = {reviews[line][1]} | ({"hello"} if line % 2 else set[str]())
+        assert set(one["label"].split(", ")) != right
+        assert moods & set(one["likely"].split(", ")) == moods & right
+        assert one["probability_of_likely"] > 0.5
+    assert "labels in doubt" in shown(found)
+
+
 def test_doubts_can_be_left_out(reviews: list[tuple[str, str]], tiny_model: Path, tmp_path: Path) -> None:
     found = check(str(write(tmp_path / "t.csv", reviews)), DATA, model=str(tiny_model), doubts=False)
     assert found["doubts"] is None
