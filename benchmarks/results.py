@@ -1,6 +1,7 @@
 """What the main job reaches: accuracy and macro-F1 with intervals, TF-IDF beside, calibration, time.
 
-Run: make results, or python benchmarks/results.py [--only NAME …] [--rows 8000] [--json FILE] [--page FILE]
+Run: make results, or python benchmarks/results.py [--only NAME …] [--rows 8000] [--folder FOLDER] [--json FILE]
+[--page FILE]
 
 Every run is `huiyan train` as it comes, on 8,000 rows; the rows are split 80/10/10 by the command itself.
 
@@ -9,8 +10,8 @@ Every run is `huiyan train` as it comes, on 8,000 rows; the rows are split 80/10
 - both: the same, sentiment and department as labels of one text.
 - chinese: Chinese reviews, positive or negative.
 
-It goes on where it stopped: a run that is finished stays in `runs/results/`, one that was stopped is resumed. Each
-takes under 20 minutes on two cores. The page is written from the figures, whatever of them there is.
+It goes on where it stopped: a run that is finished stays in the folder (`runs/results/`), one that was stopped is
+resumed. Each takes under 20 minutes on two cores. The page is written from the figures, whatever of them there is.
 """
 
 import argparse
@@ -75,9 +76,9 @@ def rows_of(data: str, n: int, folder: Path) -> list[dict[str, str]]:
     return rows[:n]
 
 
-def run_case(name: str, case: Case, n: int) -> dict[str, Any]:
+def run_case(name: str, case: Case, n: int, runs: Path) -> dict[str, Any]:
     """Train, or go on; what is published of the report."""
-    folder = FOLDER / f"{name}-{n}"
+    folder = runs / f"{name}-{n}"
     folder.mkdir(parents=True, exist_ok=True)
     table, out = folder / "table.csv", folder / "run"
     if not table.is_file():
@@ -187,13 +188,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rows", type=int, default=8000)
+    parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--json", type=Path, default=FIGURES)
     parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args()
     cases = json.loads(arguments.json.read_text(encoding="utf-8"))["cases"] if arguments.json.is_file() else {}
     for name in arguments.only:
         print(f"{datetime.now(UTC):%H:%M:%S} {name}", flush=True)
-        cases[name] = run_case(name, CASES[name], arguments.rows)
+        cases[name] = run_case(name, CASES[name], arguments.rows, arguments.folder)
         found = {
             "date": datetime.now(UTC).date().isoformat(),
             "machine": describe_machine(torch.device("cpu")),
