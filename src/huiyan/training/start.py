@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from huiyan import __version__
 from huiyan.core.devices import describe_machine
 from huiyan.core.errors import ArtifactError, ConfigError
 from huiyan.core.files import write_json
@@ -26,6 +27,7 @@ class Start:
         threads: that a CPU computes with; sums are added in another order with another number of them.
         processor: its name.
         torch_version: torch's.
+        huiyan_version: ours. Which kernel computes what follows from it, the device and the shapes, by rule.
     """
 
     identity: dict[str, str]
@@ -35,6 +37,7 @@ class Start:
     threads: int
     processor: str
     torch_version: str
+    huiyan_version: str
 
     @classmethod
     def here(cls, device: torch.device, *, identity: dict[str, str], precision: str, total_steps: int) -> "Start":
@@ -47,6 +50,7 @@ class Start:
             threads=torch.get_num_threads(),
             processor=describe_machine(device)["processor"],
             torch_version=torch.__version__,
+            huiyan_version=__version__,
         )
 
     def write(self, folder: Path) -> None:
@@ -94,8 +98,12 @@ class Start:
                 "what it would have been.",
                 hint=f"Set OMP_NUM_THREADS={self.threads} to --resume, {_OR_AGAIN}",
             )
-        now = {"processor": describe_machine(device)["processor"], "torch": torch.__version__}
-        before = {"processor": self.processor, "torch": self.torch_version}
+        now = {
+            "processor": describe_machine(device)["processor"],
+            "torch": torch.__version__,
+            "Huiyan": __version__,
+        }
+        before = {"processor": self.processor, "torch": self.torch_version, "Huiyan": self.huiyan_version}
         return [
             f"the run was started with the {what} {before[what]}, and now has {now[what]}: the rest may differ in the "
             "last bits from what it would have been"

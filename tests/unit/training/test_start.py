@@ -42,8 +42,10 @@ def test_another_kind_of_device_is_an_error(start: Start) -> None:
         replace(start, device="cuda").check(IDENTITY, CPU)
 
 
-@pytest.mark.parametrize(("field", "what"), [("processor", "processor"), ("torch_version", "torch")])
-def test_another_processor_or_torch_is_a_remark(start: Start, field: str, what: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "what"), [("processor", "processor"), ("torch_version", "torch"), ("huiyan_version", "Huiyan")]
+)
+def test_another_processor_or_version_is_a_remark(start: Start, field: str, what: str) -> None:
     (remark,) = replace(start, **{field: "an older one"}).check(IDENTITY, CPU)
     assert f"the {what} an older one" in remark and "last bits" in remark
 
