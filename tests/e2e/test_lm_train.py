@@ -254,3 +254,28 @@ def test_an_encoder_is_pretrained_and_learns_labels(text: Path, tmp_path: Path) 
     more = ["--objective", "mlm", "--model", str(out), "--segment-length", "32", "--epochs", "1"]
     assert run(["lm", "train", str(text), "--out", str(tmp_path / "more"), *more]) == 0
     assert (tmp_path / "more" / "tokenizer.json").read_bytes() == (out / "tokenizer.json").read_bytes()
+
+
+def test_an_encoder_is_measured_again_by_the_command(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, held, found = tmp_path / "encoder", tmp_path / "held.txt", tmp_path / "found.json"
+    held.write_text("".join(text.read_text(encoding="utf-8").splitlines(keepends=True)[:40]), encoding="utf-8")
+    options = ["--objective", "mlm", "--tokens", "bpe", "--vocab-size", "600", "--test", str(held)]
+    assert run(["lm", "train", str(text), "--out", str(out), *SMALL, *options]) == 0
+    report = json.loads((out / "report.json").read_text())
+    length = ["--segment-length", SMALL[SMALL.index("--segment-length") + 1]]
+    assert run(["lm", "evaluate", str(out), str(held), *length, "--json", str(found)]) == 0
+    again = json.loads(found.read_text())
+    assert again["test"] == pytest.approx(report["test"])
+    assert 0.1 < again["read"]["hidden"] / again["read"]["tokens"] < 0.16
+    capsys.readouterr()
+    assert run(["lm", "evaluate", str(out), str(held), "--streams", "2"]) == 2
+    assert "guesses hidden words" in capsys.readouterr().err
+
+
+def test_an_encoder_without_a_head_cannot_be_measured(
+    text: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["lm", "evaluate", str(tiny_model), str(text)]) == 2
+    assert "lacks weights" in capsys.readouterr().err

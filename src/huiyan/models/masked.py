@@ -112,12 +112,21 @@ def fresh_masked_model(config: TransformerConfig, *, seed: int) -> MaskedLanguag
     return model
 
 
-def load_masked_model(folder: str | Path, *, seed: int = 0) -> MaskedLanguageModel:
+def guesses_words(folder: str | Path) -> bool:
+    """Whether a folder is of a family that can guess hidden words; one that writes text cannot.
+
+    Raises:
+        SourceError: config.json is missing or broken.
+    """
+    return read_config(Path(folder)).get("model_type") in HEADS
+
+
+def load_masked_model(folder: str | Path, *, seed: int | None = 0) -> MaskedLanguageModel:
     """The encoder of a folder with its head; a head that the folder does not have is drawn. In evaluation mode.
 
     Args:
         folder: config.json and safetensors of BERT's, RoBERTa's or XLM-RoBERTa's family, with any head or none.
-        seed: of a head that is drawn.
+        seed: of a head that is drawn; with None the folder must have one.
     Raises:
         UnknownFamilyError: it is of a family we do not read.
         SourceError: config.json is missing or broken, or of a family that is not pretrained here.
@@ -143,7 +152,9 @@ def load_masked_model(folder: str | Path, *, seed: int = 0) -> MaskedLanguageMod
     refuse_unknown({name for name in left if ".pooler." not in name}, str(folder))
     check_shapes(model, own, names, str(folder))
     lacking = {name: p.shape for name, p in model.named_parameters() if name not in own}
-    drawn = draw(lacking, deviation=config.initializer_range, seed=seed)
+    if seed is None:
+        refuse_missing({names[ours] for ours in lacking}, str(folder))
+    drawn = draw(lacking, deviation=config.initializer_range, seed=seed or 0)
     if "bias" in drawn:
         drawn["bias"] = torch.zeros(config.vocab_size)
     state = {name: tensor.to(torch.float32) for name, tensor in (own | drawn).items()}
