@@ -69,6 +69,9 @@ def doubtful_labels(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> list
 def doubtful_sets(targets: npt.ArrayLike, probabilities: npt.ArrayLike) -> list[SetDoubt]:
     """The same where a row has any number of labels: each label is had or not, and either may be in doubt.
 
+    Beside what ``doubtful_labels`` asks for the model must find the change likelier than not: of a rare label it is
+    seldom sure, and with many labels hardly a row would be left that none of them makes doubtful.
+
     Args:
         targets: which labels each row has, ``n c``.
         probabilities: that it has them, ``n c``, from a model that was not trained on the row.
@@ -82,7 +85,8 @@ def doubtful_sets(targets: npt.ArrayLike, probabilities: npt.ArrayLike) -> list[
     for label in range(has.shape[1]):
         of_label = np.stack([1 - scores[:, label], scores[:, label]], axis=1)
         for doubt in doubtful_labels(has[:, label].astype(np.int64), of_label):
-            changes.setdefault(doubt.row, []).append((doubt.probability_of_likely, label))
+            if doubt.probability_of_likely > doubt.probability_of_label:
+                changes.setdefault(doubt.row, []).append((doubt.probability_of_likely, label))
     found = [
         SetDoubt(
             row,

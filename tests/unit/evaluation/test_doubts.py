@@ -56,6 +56,14 @@ def test_of_sets_each_label_is_doubted_by_itself() -> None:
         assert doubt.probability == pytest.approx(0.95)
 
 
+def test_of_sets_what_is_less_likely_than_not_is_no_doubt() -> None:
+    # Of a label that the model is never sure of 0.4 would do; of one label of several it does.
+    probabilities = np.array([[0.1], [0.1], [0.4], [0.3], [0.3], [0.3]])
+    targets = np.array([[0], [0], [0], [1], [1], [1]])
+    assert [doubt.row for doubt in doubtful_labels(targets[:, 0], np.hstack([1 - probabilities, probabilities]))] == [2]
+    assert doubtful_sets(targets, probabilities) == []
+
+
 def test_sets_and_probabilities_must_fit() -> None:
     with pytest.raises(ShapeError, match="of shape"):
         doubtful_sets([[1, 0]], [[0.5]])
