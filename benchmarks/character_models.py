@@ -303,31 +303,41 @@ def draw(found: dict[str, Any], path: Path) -> None:
     figure.savefig(path / "character_models.svg", metadata={"Date": None})
 
 
+def read() -> dict[str, Any]:
+    """What has been found so far."""
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"texts": {}}
+
+
+def write(text: str, key: str, found: dict[str, Any]) -> None:
+    """Add to what was found; read again for it, since hours may have passed and another process written."""
+    told = read()
+    own = told["texts"].setdefault(text, {})
+    own[key] = own.get(key, {}) | found
+    told |= {"huiyan": __version__, "torch": torch.__version__, "machine": describe_machine(torch.device("cpu"))}
+    told["date"] = datetime.now(UTC).date().isoformat()
+    RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Do the parts asked for, and write what is found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--texts", nargs="+", choices=EPOCHS, default=list(EPOCHS))
     parser.add_argument("--parts", nargs="+", default=["train", "count", "analyse", "draw"])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="to train; all are analysed")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "characters")
     given = parser.parse_args()
     if shutil.which("apt-get") is None and "kjv" in given.texts:
         sys.exit("The King James Bible comes from Debian's packages: use --texts news elsewhere.")
-    told: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"texts": {}}
-    told |= {"huiyan": __version__, "torch": torch.__version__, "machine": describe_machine(torch.device("cpu"))}
-    told["date"] = datetime.now(UTC).date().isoformat()
     for name in given.texts:
-        own = told["texts"].setdefault(name, {})
         for part, key, do in (
             ("train", "models", partial(train, models=given.models)),
             ("count", "baselines", count),
             ("analyse", "analysis", analyse),
         ):
             if part in given.parts:
-                own[key] = own.get(key, {}) | do(name, given.folder)
-                RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+                write(name, key, do(name, given.folder))
     if "draw" in given.parts:
-        draw(told["texts"], FIGURE)
+        draw(read()["texts"], FIGURE)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,14 @@ import argparse
 import csv
 import json
 import multiprocessing
+import os
 import random
 import statistics
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +98,6 @@ def told(report: dict[str, Any]) -> dict[str, Any]:
         "minutes": report["training"]["seconds"] / 60,
         "precision": report["training"]["precision"],
         "model_mb": sum(files) / 1e6,
-        "huiyan": __version__,
     }
 
 
@@ -154,6 +156,16 @@ PARTS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
 DRAWN = ("chinese", "peer")
 
 
+def origin() -> dict[str, Any]:
+    """What a figure comes from; its times are those of a quiet machine only where the load is that of its threads."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": describe_machine(torch.device("cpu")),
+        "load": round(os.getloadavg()[1], 1),
+        "versions": {name: version(name) for name in ("torch", "transformers")} | {"huiyan": __version__},
+    }
+
+
 def accuracy_of(found: dict[str, Any]) -> float:
     """Ours have an interval."""
     accuracy = found["accuracy"]
@@ -175,20 +187,16 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     for part in given.parts:
         for draw in given.draws if part in DRAWN else [0]:
-            with context.Pool(1) as process:  # a process of its own, so that none has another's memory or warm cache
-                found = process.apply(measure, (part, draw))
+            # A process of its own, so that none has another's memory or warm cache.
+            with ProcessPoolExecutor(1, mp_context=context) as process:
+                found = process.submit(measure, part, draw).result() | origin()
             print(part, draw, json.dumps(found), flush=True)
             # Read again: another process may have measured another part meanwhile.
             kept = json.loads(given.json.read_text(encoding="utf-8")) if given.json.is_file() else {}
-            found["date"] = datetime.now(UTC).date().isoformat()
             if part in DRAWN:
                 kept[part] = dict(sorted((kept.get(part, {}) | {str(draw): found}).items()))
             else:
                 kept[part] = found
-            kept |= {
-                "machine": describe_machine(torch.device("cpu")),
-                "versions": {"huiyan": __version__, "torch": torch.__version__},
-            }
             given.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
             if part in DRAWN:
                 values = [accuracy_of(one) for one in kept[part].values()]

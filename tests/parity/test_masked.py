@@ -76,3 +76,14 @@ def test_an_encoder_without_the_head_is_given_one(tmp_path: Path) -> None:
     transformers.AlbertModel(transformers.AlbertConfig(**SMALL, embedding_size=8)).save_pretrained(tmp_path / "albert")
     with pytest.raises(SourceError, match=r"bert, roberta, xlm-roberta .* of albert"):
         load_masked_model(tmp_path / "albert")
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_a_head_with_a_matrix_of_its_own_is_refused(family: str, tmp_path: Path) -> None:
+    peer = theirs(family)
+    peer.config.tie_word_embeddings = False
+    output = peer.get_output_embeddings()
+    output.weight = torch.nn.Parameter(torch.randn_like(output.weight))
+    peer.save_pretrained(tmp_path)
+    with pytest.raises(SourceError, match="matrix of its own"):
+        load_masked_model(tmp_path)

@@ -89,7 +89,7 @@ def evaluate(
     reading: Annotated[ReadingConfig, Parameter(name="*", group="Reading")] = DEFAULT_READING,
     json: Path | None = None,
 ) -> None:
-    """Measure a language model on text it has not seen: bits a character and byte, perplexity, or hidden words guessed.
+    """Measure a language model on unseen text: bits a character and byte, perplexity, or hidden tokens guessed.
 
     Options can also come from a YAML file (--config FILE) and from the environment (HUIYAN_LM_EVALUATE_STREAMS=1).
 

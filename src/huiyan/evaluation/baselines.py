@@ -18,6 +18,7 @@ from huiyan.evaluation.features import Features, count_features, held_out
 from huiyan.evaluation.several import best_f1_thresholds
 
 _ZERO = cast("Any", 0)  # which scikit-learn's signature leaves out
+_FEWEST_OF_A_LABEL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,20 +189,26 @@ def out_of_fold(
 ) -> FloatArray:
     """Probabilities of the linear baseline for rows it was not fitted on, ``n c``: each fold by the others.
 
+    A row is NaN where nothing can be said of it: no other fold has a row of its class, the texts hold nothing to count,
+    or there are too few rows or blocks for two folds.
+
     Args:
         texts: ``n`` texts.
         labels: ``n`` integers in ``range(n_classes)``.
         blocks: ``n`` names; rows of one block are in one fold.
         n_classes: columns of the probabilities.
         chinese: as for ``run_baselines``.
-        folds: how many parts.
+        folds: how many parts, at most.
         seed: of the folds.
     """
     true = np.asarray(labels, dtype=np.int64)
-    probabilities = np.zeros((len(true), n_classes))
+    probabilities = np.full((len(true), n_classes), np.nan)
     for known, held, features in _folds(texts, true, blocks, folds, chinese=chinese, seed=seed):
-        shares = np.bincount(true[known], minlength=n_classes) / max(1, len(known))
-        probabilities[held] = _linear(features, true[known], len(held), shares).probabilities
+        fitted = np.unique(true[known][features.rows])
+        if len(fitted) > 1:
+            shares = np.bincount(true[known], minlength=n_classes) / len(known)
+            answered = _linear(features, true[known], len(held), shares).probabilities
+            probabilities[held] = np.where(np.isin(true[held], fitted)[:, None], answered, np.nan)
     return probabilities
 
 
@@ -217,31 +224,37 @@ def out_of_fold_sets(
 ) -> FloatArray:
     """The same where a text has any number of labels: of each label the probability that a text has it, ``n c``.
 
+    A cell is NaN where nothing can be said of it: fewer than three rows of the other folds have the label, or fewer
+    than three have it not.
+
     Args:
         texts: ``n`` texts.
         targets: which labels each has, ``n c``.
         strata: ``n`` names; every fold gets its share of the rows of each.
         blocks: as for ``out_of_fold``.
         chinese: as for ``run_baselines``.
-        folds: how many parts.
+        folds: how many parts, at most.
         seed: of the folds.
     """
     has = np.asarray(targets) > 0.5
-    probabilities = np.zeros(has.shape)
+    probabilities = np.full(has.shape, np.nan)
     of_strata = np.unique(np.asarray(strata), return_inverse=True)[1]
     for known, held, features in _folds(texts, of_strata, blocks, folds, chinese=chinese, seed=seed):
-        shares = has[known].mean(axis=0)
-        probabilities[held] = shares
-        if features.is_usable and held:
-            fitted = has[known][features.rows]
-            probabilities[held] = _each_label(features.train, fitted, features.test, shares)
+        fitted = has[known][features.rows]
+        enough = np.minimum(fitted.sum(axis=0), (~fitted).sum(axis=0)) >= _FEWEST_OF_A_LABEL
+        answered = _each_label(features.train, fitted, features.test, np.full(has.shape[1], np.nan))
+        probabilities[held] = np.where(enough, answered, np.nan)
     return probabilities
 
 
 def _folds(
     texts: Sequence[str], strata: IntArray, blocks: Sequence[str], folds: int, *, chinese: bool, seed: int
 ) -> Iterator[tuple[list[int], list[int], Features]]:
-    """Rows to fit on, rows held out, and the features of both, a fold at a time."""
+    """Rows to fit on, rows held out, and the features of both, a fold at a time; only folds that can be answered."""
+    # No more than there are blocks, and rows of the most frequent stratum: with more the splitter has nothing to do.
+    folds = min(folds, len(set(blocks)), int(np.bincount(strata).max()) if len(strata) else 0)
+    if folds < 2:
+        return
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class of fewer rows than folds is not in every fold
@@ -251,7 +264,9 @@ def _folds(
         held: list[int] = held_rows.tolist()
         # Characters in Chinese, without a trial a fold: what is wanted is doubts, and they are nearly the same.
         of_known, of_held = ([texts[row] for row in rows] for rows in (known, held))
-        yield known, held, count_features(of_known, of_held, chinese=chinese, seed=seed)
+        features = count_features(of_known, of_held, chinese=chinese, seed=seed)
+        if features.is_usable:
+            yield known, held, features
 
 
 def _each_label(fitted: Any, targets: npt.NDArray[np.bool_], asked: Any, shares: FloatArray) -> FloatArray:

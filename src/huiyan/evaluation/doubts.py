@@ -74,19 +74,23 @@ def doubtful_sets(targets: npt.ArrayLike, probabilities: npt.ArrayLike) -> list[
 
     Args:
         targets: which labels each row has, ``n c``.
-        probabilities: that it has them, ``n c``, from a model that was not trained on the row.
+        probabilities: that it has them, ``n c``, from a model that was not trained on the row; NaN where it has no
+            opinion, and nothing is doubted.
     Raises:
-        ShapeError, DataError: as ``doubtful_labels``.
+        ShapeError: the two are not of one shape.
     """
     has, scores = np.asarray(targets) > 0.5, np.asarray(probabilities, dtype=np.float64)
     if has.ndim != 2 or has.shape != scores.shape:
         raise ShapeError(f"targets and probabilities must both be of shape (n, c). Got {has.shape} and {scores.shape}.")
     changes: dict[int, list[tuple[float, int]]] = {}
     for label in range(has.shape[1]):
-        of_label = np.stack([1 - scores[:, label], scores[:, label]], axis=1)
-        for doubt in doubtful_labels(has[:, label].astype(np.int64), of_label):
+        rows = np.flatnonzero(np.isfinite(scores[:, label]))
+        if not len(rows):
+            continue
+        of_label = np.stack([1 - scores[rows, label], scores[rows, label]], axis=1)
+        for doubt in doubtful_labels(has[rows, label].astype(np.int64), of_label):
             if doubt.probability_of_likely > doubt.probability_of_label:
-                changes.setdefault(doubt.row, []).append((doubt.probability_of_likely, label))
+                changes.setdefault(int(rows[doubt.row]), []).append((doubt.probability_of_likely, label))
     found = [
         SetDoubt(
             row,

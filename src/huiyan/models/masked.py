@@ -118,7 +118,8 @@ def guesses_words(folder: str | Path) -> bool:
     Raises:
         SourceError: config.json is missing or broken.
     """
-    return read_config(Path(folder)).get("model_type") in HEADS
+    kind = read_config(Path(folder)).get("model_type")
+    return isinstance(kind, str) and kind in HEADS
 
 
 def load_masked_model(folder: str | Path, *, seed: int | None = 0) -> MaskedLanguageModel:
@@ -129,7 +130,8 @@ def load_masked_model(folder: str | Path, *, seed: int | None = 0) -> MaskedLang
         seed: of a head that is drawn; with None the folder must have one.
     Raises:
         UnknownFamilyError: it is of a family we do not read.
-        SourceError: config.json is missing or broken, or of a family that is not pretrained here.
+        SourceError: config.json is missing or broken, or of a family that is not pretrained here; or the head has a
+            matrix of its own where ours has the vectors of the words.
         WeightsError: weights are missing, left over, of another shape, or not in safetensors.
     """
     folder = Path(folder)
@@ -146,6 +148,7 @@ def load_masked_model(folder: str | Path, *, seed: int | None = 0) -> MaskedLang
     sizes = {names[ours]: parameter.shape for ours, parameter in model.named_parameters()}
     found = apart(in_full(read_weights(folder), family), sizes)
     own = {ours: found[theirs] for ours, theirs in names.items() if theirs in found}
+    _refuse_untied(found, own.get("encoder.embeddings.words.weight"), folder)
     wanted = {theirs for ours, theirs in names.items() if ours.startswith("encoder.")}
     refuse_missing(wanted - found.keys(), str(folder))
     left = set(encoder_leftovers(found, wanted, family))
@@ -161,6 +164,16 @@ def load_masked_model(folder: str | Path, *, seed: int | None = 0) -> MaskedLang
     model.load_state_dict(state, assign=True)
     model.carried = {name: tensor for name, tensor in found.items() if name.startswith("bert.pooler.dense.")}
     return model.eval()
+
+
+def _refuse_untied(found: Mapping[str, Tensor], words: Tensor | None, folder: Path) -> None:
+    for name in ("cls.predictions.decoder.weight", "lm_head.decoder.weight"):
+        if name in found and words is not None and not torch.equal(found[name], words):
+            raise SourceError(
+                f"The head of {folder} has a matrix of its own ({name}), which is not that of its words; only heads "
+                "that share it are known.",
+                hint="Choose another checkpoint.",
+            )
 
 
 def save_masked_model(model: MaskedLanguageModel, folder: Path) -> None:

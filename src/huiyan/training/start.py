@@ -27,7 +27,8 @@ class Start:
         threads: that a CPU computes with; sums are added in another order with another number of them.
         processor: its name.
         torch_version: torch's.
-        huiyan_version: ours. Which kernel computes what follows from it, the device and the shapes, by rule.
+        huiyan_version: ours; empty in a run that was begun before it was kept. The kernel of each call follows by rule
+            from this version, the device and the shapes.
     """
 
     identity: dict[str, str]
@@ -37,7 +38,7 @@ class Start:
     threads: int
     processor: str
     torch_version: str
-    huiyan_version: str
+    huiyan_version: str = ""
 
     @classmethod
     def here(cls, device: torch.device, *, identity: dict[str, str], precision: str, total_steps: int) -> "Start":
@@ -98,17 +99,16 @@ class Start:
                 "what it would have been.",
                 hint=f"Set OMP_NUM_THREADS={self.threads} to --resume, {_OR_AGAIN}",
             )
-        now = {
-            "processor": describe_machine(device)["processor"],
-            "torch": torch.__version__,
-            "Huiyan": __version__,
-        }
-        before = {"processor": self.processor, "torch": self.torch_version, "Huiyan": self.huiyan_version}
+        changed = [
+            ("processor", self.processor, describe_machine(device)["processor"], " in the last bits"),
+            ("torch", self.torch_version, torch.__version__, " in the last bits"),
+            ("Huiyan", self.huiyan_version or __version__, __version__, ""),
+        ]
         return [
-            f"the run was started with the {what} {before[what]}, and now has {now[what]}: the rest may differ in the "
-            "last bits from what it would have been"
-            for what in now
-            if before[what] != now[what]
+            f"the run was started with the {what} {before}, and now has {now}: the rest may differ{how_far} from what "
+            "it would have been"
+            for what, before, now, how_far in changed
+            if before != now
         ]
 
 

@@ -23,11 +23,10 @@ from huiyan.text.scripts import script_shares
 from huiyan.text.tokenise import Tokenizer
 from huiyan.workflows import wording
 from huiyan.workflows.config import DataConfig
-from huiyan.workflows.doubts import doubts_of
+from huiyan.workflows.doubts import SHOWN_CHARACTERS, doubts_of
 from huiyan.workflows.models import fetch_model, model_for
 from huiyan.workflows.tables import read_file
 
-SHOWN_CHARACTERS = 300
 LOOKED_AT = 20_000
 """Texts in which scripts are counted, spread over all."""
 _IMBALANCED = 10
@@ -116,15 +115,19 @@ def look_at(
         say: told, line by line, what is being done.
     Returns:
         What JSON can hold: ``splits``, ``class_counts``, ``tokens``, ``overlap``, ``scripts``, ``suspicious``,
-        ``doubts`` (None when not looked for) and ``findings``: what deserves attention, most serious first.
+        ``doubts`` (None when not looked for, or where nothing can be said) and ``findings``: what deserves attention,
+        most serious first.
     """
     say("counting tokens, looking for texts that are damaged")
     found = _describe(parts)
     found["tokens"] = _tokens(parts, count_tokens, max_length)
     found["overlap"] = {name: value for name, value in asdict(overlap).items() if name != "first_alike"}
     if doubted is not None and doubted.kind != "regression":
-        say("cross-validating a linear model, to see which labels it doubts")
+        several = f" for each of {len(doubted.label_names()):,} labels" if doubted.kind == "multilabel" else ""
+        say(f"cross-validating a linear model{several}, to see which labels it doubts")
         found["doubts"] = doubts_of(doubted, overlap.keys_of(doubted), seed=seed)
+        if found["doubts"] is None:
+            say("which labels are in doubt cannot be said: there are too few rows, or texts that differ")
     found["findings"] = _findings(found)
     return found
 

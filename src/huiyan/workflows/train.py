@@ -30,7 +30,7 @@ from huiyan.workflows.report import write_report
 from huiyan.workflows.tables import Tables, joined, read_tables
 
 DOUBTED_ROWS = 20_000
-"""Training rows up to which the report says whose labels are in doubt; it takes some seconds for every thousand.
+"""Training rows up to which the report says whose labels are in doubt; it takes about a second for every thousand.
 Fewer, where there are more than ten labels of which a text may have several."""
 
 

@@ -38,22 +38,27 @@ def test_a_class_without_rows_is_never_likely() -> None:
     assert doubtful_labels([0, 0], [[0.1, 0.9], [0.1, 0.9]]) == []
 
 
-def test_of_sets_each_label_is_doubted_by_itself() -> None:
+def test_of_sets_each_label_is_doubted_by_itself_the_surest_first() -> None:
     rng = np.random.default_rng(0)
     true = rng.random((400, 3)) < (0.5, 0.2, 0.7)
     probabilities = np.where(true, 0.9, 0.1)
-    probabilities[[5, 9]] = np.where(true[[5, 9]], 0.95, 0.05)
+    probabilities[5] = np.where(true[5], 0.95, 0.05)
+    probabilities[9] = np.where(true[9], [0.9, 0.92, 0.97], [0.1, 0.08, 0.03])
     targets = true.copy()
     targets[5, 0] ^= True
     targets[9, [1, 2]] ^= True
-    doubts = {doubt.row: doubt for doubt in doubtful_sets(targets, probabilities)}
-    assert set(doubts) == {5, 9}
-    for row, labels in ((5, {0}), (9, {1, 2})):
-        doubt = doubts[row]
-        assert {*doubt.too_many, *doubt.missing} == labels
-        assert all(targets[row, label] for label in doubt.too_many)
-        assert not any(targets[row, label] for label in doubt.missing)
-        assert doubt.probability == pytest.approx(0.95)
+    doubts = doubtful_sets(targets, probabilities)
+    assert [(doubt.row, {*doubt.too_many, *doubt.missing}) for doubt in doubts] == [(9, {1, 2}), (5, {0})]
+    assert [doubt.probability for doubt in doubts] == pytest.approx([0.97, 0.95])
+    for doubt in doubts:
+        assert all(targets[doubt.row, label] for label in doubt.too_many)
+        assert not any(targets[doubt.row, label] for label in doubt.missing)
+
+
+def test_of_sets_nothing_is_doubted_where_the_model_has_no_opinion() -> None:
+    targets = np.array([[1, 0], [1, 0], [0, 0], [0, 1]])
+    probabilities = np.array([[0.9, np.nan], [0.01, np.nan], [0.1, np.nan], [0.05, np.nan]])
+    assert [(doubt.row, doubt.too_many) for doubt in doubtful_sets(targets, probabilities)] == [(1, (0,))]
 
 
 def test_of_sets_what_is_less_likely_than_not_is_no_doubt() -> None:

@@ -47,7 +47,16 @@ def test_another_kind_of_device_is_an_error(start: Start) -> None:
 )
 def test_another_processor_or_version_is_a_remark(start: Start, field: str, what: str) -> None:
     (remark,) = replace(start, **{field: "an older one"}).check(IDENTITY, CPU)
-    assert f"the {what} an older one" in remark and "last bits" in remark
+    assert f"the {what} an older one" in remark and ("last bits" in remark) == (what != "Huiyan")
+
+
+def test_a_run_begun_before_our_version_was_kept_goes_on(start: Start, tmp_path: Path) -> None:
+    start.write(tmp_path)
+    kept = json.loads((tmp_path / FILE).read_text())
+    del kept["huiyan_version"]
+    (tmp_path / FILE).write_text(json.dumps(kept))
+    again = Start.read(tmp_path)
+    assert again is not None and again.check(IDENTITY, CPU) == []
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"threads": 2}', '{"later": 1}'])

@@ -105,6 +105,7 @@ def test_labels_of_a_set_are_doubted_one_by_one(
         model=str(tiny_model),
     )
     first = found["doubts"]["examples"][:8]
+    assert len(first) == 8
     lines = [int(one["source"].rpartition(":")[2]) - 2 for one in first]
     assert found["doubts"]["of"] == 200 and set(lines) <= set(range(20)), first
     for line, one in zip(lines, first, strict=True):
@@ -113,6 +114,37 @@ def test_labels_of_a_set_are_doubted_one_by_one(
         assert moods & set(one["likely"].split(", ")) == moods & right
         assert one["probability_of_likely"] > 0.5
     assert "labels in doubt" in shown(found)
+
+
+MANY = [f"text number {n} of {'apple' if n % 2 else 'pear'} {n * n}" for n in range(48)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "separator", "judged"),
+    [
+        ([(text, f"c{n // 4}|d{n // 4}") for n, text in enumerate(MANY)], "|", 48),  # every label has four rows
+        ([(text, f"c{n // 4}") for n, text in enumerate(MANY)], None, 48),
+        (
+            [(text, "one" if n else "two") for n, text in enumerate(MANY)],
+            None,
+            38,
+        ),  # a label of one row: its fold is not answered
+        ([(text, f"all|c{n // 2}") for n, text in enumerate(MANY)], "|", None),  # of every label two rows, or all
+        ([("the same text again", "ab"[n % 2]) for n in range(40)], None, None),  # one block
+        ([("the same text again", "a|b" if n % 2 else "a") for n in range(40)], "|", None),
+        ([(["red", "green", "blue"][n % 3] * 20, "ab"[n % 2]) for n in range(40)], None, 40),  # three blocks
+    ],
+)
+def test_where_a_model_has_no_opinion_nothing_is_doubted(
+    rows: list[tuple[str, str]], separator: str | None, judged: int | None, tiny_model: Path, tmp_path: Path
+) -> None:
+    data = DataConfig(text=("review",), label="sentiment", label_separator=separator)
+    said: list[str] = []
+    found = check(str(write(tmp_path / "t.csv", rows)), data, model=str(tiny_model), say=said.append)["doubts"]
+    assert (found and found["of"]) == judged
+    assert any("cannot be said" in text for text in said) == (judged is None)
+    if found:
+        assert all(one["probability_of_likely"] < 1 for one in found["examples"])
 
 
 def test_doubts_can_be_left_out(reviews: list[tuple[str, str]], tiny_model: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from huiyan.tasks.language_model import Streams, total_loss
 from huiyan.tasks.masked import MaskedObjective
 from huiyan.text.tokenise import Tokenizer
 from huiyan.workflows.language.config import DEFAULT_READING, ReadingConfig
-from huiyan.workflows.language.masked import frame_of
+from huiyan.workflows.language.masked import frame_of, refuse_other_tokens
 from huiyan.workflows.language.texts import figures, stream_count, unknown_warning
 
 _STREAMS, _LENGTH = 8, 128
@@ -46,6 +46,8 @@ def evaluate_language_model(
     model = _masked(folder, reading) if guesses_words(folder) else _read_as(load_segment_model(folder), reading)
     model = model.to(pick_device(reading.device)).eval()
     tokenizer = Tokenizer.from_folder(folder)
+    if isinstance(model, MaskedLanguageModel):
+        refuse_other_tokens(model, tokenizer, str(folder))
     with tempfile.TemporaryDirectory(prefix="huiyan-") as work:
         path = Path(work) / "tokens"
         text = PlainText(texts, encoding=reading.encoding)
@@ -92,7 +94,7 @@ def _follow(model: SegmentModel, part: TokenFile, reading: ReadingConfig) -> tup
 def _guess(
     model: MaskedLanguageModel, tokenizer: Tokenizer, part: TokenFile, reading: ReadingConfig
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """How a text was read, and what each hidden token cost; what is hidden is the same every time."""
+    """How a text was read, and what each hidden token cost; hidden is what a run of seed 0 hides in its test part."""
     length = min(reading.segment_length or _LENGTH, model.config.max_length)
     rows = MaskedObjective(model, part, frame_of(tokenizer), row_length=length, seed=_HIDING_SEED)
     nats, right, n = rows.judge(batch_tokens=_BATCH_TOKENS)

@@ -94,14 +94,27 @@ def masked_model_of(options: LanguageOptions, tokenizer: Tokenizer, *, seed: int
     seed = derive_seed(seed, "model")
     if options.architecture not in ARCHITECTURES:
         model = load_masked_model(folder_of(options), seed=seed)
-        if model.config.vocab_size < tokenizer.vocab_size:
-            raise SourceError(
-                f"The model in {options.model} knows {model.config.vocab_size:,} tokens, and its tokenizer "
-                f"{tokenizer.vocab_size:,}.",
-                hint="They do not belong together. Name another one.",
-            )
+        refuse_other_tokens(model, tokenizer, options.model)
         return model.train()
     return fresh_masked_model(encoder_config(options, tokenizer), seed=seed)
+
+
+def refuse_other_tokens(model: MaskedLanguageModel, tokenizer: Tokenizer, named: str) -> None:
+    """Raise for a tokenizer that is not the model's.
+
+    Args:
+        model: whose embeddings there are.
+        tokenizer: that is to make its tokens.
+        named: the model, as it was asked for.
+    Raises:
+        SourceError: it has more tokens than the model knows.
+    """
+    if model.config.vocab_size < tokenizer.vocab_size:
+        raise SourceError(
+            f"The model in {named} knows {model.config.vocab_size:,} tokens, and its tokenizer "
+            f"{tokenizer.vocab_size:,}.",
+            hint="They do not belong together. Name another one.",
+        )
 
 
 def encoder_config(options: LanguageOptions, tokenizer: Tokenizer) -> TransformerConfig:

@@ -161,8 +161,8 @@ def unknown_warning(name: str, part: TokenFile) -> str:
     if share < 1e-4:
         return ""
     told = (
-        f"{share:.2%} of the tokens of the {name} are unknown, and count as one word whatever they are: figures a "
-        "character or byte are better than they ought to be"
+        f"{share:.2%} of the tokens of the {name} are unknown, and count as one word whatever they are: figures are "
+        "better than they ought to be"
     )
     return told if share < 0.1 else f"{told}. Tokens of another kind (--tokens bpe, chars or bytes) would know them"
 
