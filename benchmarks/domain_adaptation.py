@@ -1,7 +1,7 @@
 """Does it help to let an encoder guess words of a domain before it learns the domain's labels?
 
 Run: python benchmarks/domain_adaptation.py [--start carried scratch] [--labelled 100 300] [--seeds 4] [--epochs 1]
-[--reviews 6000] [--steps 120] [--json FILE]
+[--reviews 6000] [--steps 120] [--pooling family] [--json FILE]
 
 An encoder guesses hidden words (`huiyan lm train --objective mlm`) of 22,000 reviews, or of as many as are named,
 without their labels; the reviews of the test rows are left out. Then both encoders, before and after, learn the
@@ -18,7 +18,7 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 import torch
@@ -83,7 +83,7 @@ def adapt(start: str, folder: Path, epochs: int, n: int | None) -> tuple[str, di
     return str(folder / "fresh"), report
 
 
-def macro_f1(model: str, rows: int, seed: int, folder: Path, steps: int) -> tuple[float, float]:
+def macro_f1(model: str, rows: int, seed: int, folder: Path, steps: int, pooling: str) -> tuple[float, float]:
     """Its own and TF-IDF's on the test rows, after so many labelled ones and about so many steps.
 
     The fewer rows, the more often each is read.
@@ -98,7 +98,7 @@ def macro_f1(model: str, rows: int, seed: int, folder: Path, steps: int) -> tupl
             file=str(path),
             out=f"{out}/run",
             data=DataConfig(text=("title", "review"), label="sentiment", test=str(SAMPLE / "reviews.test.csv")),
-            model=ModelConfig(model=model),
+            model=ModelConfig(model=model, pooling=cast("Any", pooling)),
             training=TrainingConfig(epochs=epochs, seed=seed, validations_per_epoch=1, patience=0),
         )
         report = train(run)
@@ -117,7 +117,7 @@ def measure(start: str, given: argparse.Namespace, folder: Path) -> dict[str, An
     rows: list[dict[str, Any]] = []
     for n in given.labelled:
         scores = {
-            name: [macro_f1(model, n, seed, folder, given.steps) for seed in range(given.seeds)]
+            name: [macro_f1(model, n, seed, folder, given.steps, given.pooling) for seed in range(given.seeds)]
             for name, model in (("before", before), ("after", str(folder / "adapted")))
         }
         own = {name: [one for one, _ in values] for name, values in scores.items()}
@@ -154,13 +154,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--reviews", type=int)
     parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--pooling", choices=["family", "mean"], default="family")
     parser.add_argument("--json", type=Path, default=RESULTS)
     given = parser.parse_args()
     for start in given.start:
         with tempfile.TemporaryDirectory() as work:
             found = measure(start, given, Path(work))
         kept = json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else {}
-        given.json.write_text(json.dumps(kept | {start: found}, indent=2) + "\n", encoding="utf-8")
+        given.json.write_text(
+            json.dumps(kept | {f"{start}, {given.pooling}": found}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":
