@@ -16,6 +16,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -108,27 +109,13 @@ def macro_f1(model: str, rows: int, seed: int, folder: Path, steps: int, pooling
     return report["test"]["metrics"]["macro_f1"]["value"], counted["metrics"]["macro_f1"]["value"]
 
 
-def measure(start: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Adapt, learn, measure."""
+def measure(start: str, given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    """Adapt, learn, measure: what is found, after each number of labelled rows."""
     began = time.monotonic()
     before, report = adapt(start, folder, given.epochs, given.reviews)
     minutes = (time.monotonic() - began) / 60
     print(f"{start}: adapted in {minutes:.1f} min: {report['test']['masked_accuracy']:.1%} guessed right", flush=True)
-    rows: list[dict[str, Any]] = []
-    for n in given.labelled:
-        scores = {
-            name: [macro_f1(model, n, seed, folder, given.steps, given.pooling) for seed in range(given.seeds)]
-            for name, model in (("before", before), ("after", str(folder / "adapted")))
-        }
-        own = {name: [one for one, _ in values] for name, values in scores.items()}
-        differences = [after - before for before, after in zip(own["before"], own["after"], strict=True)]
-        counted = [one for _, one in scores["before"]]
-        rows.append({"labelled": n, **own, "tfidf": counted, "difference": statistics.mean(differences)})
-        means = ", ".join(
-            f"{name} {statistics.mean(values):.3f}" for name, values in (own | {"TF-IDF": counted}).items()
-        )
-        print(f"{start}: {n:5} labels: {means}", flush=True)
-    return {
+    found: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         "huiyan": __version__,
         "torch": torch.__version__,
@@ -141,8 +128,22 @@ def measure(start: str, given: argparse.Namespace, folder: Path) -> dict[str, An
             "validations": [entry["validation"] for entry in report["training"]["history"] if entry["validation"]],
         },
         "steps": given.steps,
-        "rows": rows,
+        "rows": [],
     }
+    for n in given.labelled:
+        scores = {
+            name: [macro_f1(model, n, seed, folder, given.steps, given.pooling) for seed in range(given.seeds)]
+            for name, model in (("before", before), ("after", str(folder / "adapted")))
+        }
+        own = {name: [one for one, _ in values] for name, values in scores.items()}
+        differences = [after - before for before, after in zip(own["before"], own["after"], strict=True)]
+        counted = [one for _, one in scores["before"]]
+        found["rows"].append({"labelled": n, **own, "tfidf": counted, "difference": statistics.mean(differences)})
+        means = ", ".join(
+            f"{name} {statistics.mean(values):.3f}" for name, values in (own | {"TF-IDF": counted}).items()
+        )
+        print(f"{start}: {n:5} labels: {means}", flush=True)
+        yield found
 
 
 def main() -> None:
@@ -159,11 +160,10 @@ def main() -> None:
     given = parser.parse_args()
     for start in given.start:
         with tempfile.TemporaryDirectory() as work:
-            found = measure(start, given, Path(work))
-        kept = json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else {}
-        given.json.write_text(
-            json.dumps(kept | {f"{start}, {given.pooling}": found}, indent=2) + "\n", encoding="utf-8"
-        )
+            for found in measure(start, given, Path(work)):
+                kept = json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else {}
+                kept[f"{start}, {given.pooling}"] = found
+                given.json.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
