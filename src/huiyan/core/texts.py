@@ -1,9 +1,13 @@
-"""What a model reads of a row: a text or two, and the tokens of two. Imports no torch."""
+"""What a model reads of a row: a text or two, their words, and the tokens of two. Imports no torch."""
 
 from collections.abc import Iterable
 
 Text = str | tuple[str, str]
 """A text, or two that are read together: a question and an answer, a premise and a hypothesis."""
+
+# Written as numbers: most of them cannot be told apart, or seen.
+SPACES = "\t\v\f \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+"""Where tokenizers part the words of a line; Python's own spaces have U+001C to U+001F besides."""
 
 
 def plain(text: Text) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from huiyan.core.errors import DataError, EncodingError
 from huiyan.core.files import sha256_of
+from huiyan.core.texts import SPACES
 from huiyan.data.encodings import SAMPLE_BYTES, guess_encoding, named_encoding
 from huiyan.data.formats import Compression, compression_of_bytes, kind_of_bytes
 from huiyan.data.lines import readable, text_of_bytes, text_problem
@@ -14,8 +15,6 @@ PIECE_CHARACTERS = 1 << 16
 """Characters that are read at a time."""
 MOST_DAMAGED = 0.01
 """The share of characters that may be in the place of bytes that are no text."""
-# Where tokenizers part words; Python's own spaces have U+001C to U+001F besides.
-_SPACES = "\t\v\f \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 
 
 class PlainText:
@@ -148,7 +147,7 @@ def _end_of_piece(chunk: str) -> int:
     if end:
         return end
     # A space goes with the word behind it, as in the pieces that tokenizers learn.
-    end = max(chunk.rfind(space, 1) for space in _SPACES)
+    end = max(chunk.rfind(space, 1) for space in SPACES)
     return end if len(chunk) - end <= PIECE_CHARACTERS and end > 0 else len(chunk) - chunk.endswith("\r")
 
 

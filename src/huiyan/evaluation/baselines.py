@@ -206,8 +206,7 @@ def out_of_fold(
     for known, held, features in _folds(texts, true, blocks, folds, chinese=chinese, seed=seed):
         fitted = np.unique(true[known][features.rows])
         if len(fitted) > 1:
-            shares = np.bincount(true[known], minlength=n_classes) / len(known)
-            answered = _linear(features, true[known], len(held), shares).probabilities
+            answered = _each_class(features, true[known], n_classes)
             probabilities[held] = np.where(np.isin(true[held], fitted)[:, None], answered, np.nan)
     return probabilities
 
@@ -285,10 +284,16 @@ def _linear(features: Features, labels: IntArray, n_test: int, shares: FloatArra
     if features.train is None:
         description += "; the training texts hold nothing to count, so it answers by the classes' frequency"
     elif len(np.unique(labels[features.rows])) > 1 and n_test:
-        model = _fit(features.train, labels[features.rows])
-        probabilities = np.zeros_like(probabilities)
-        probabilities[:, model.classes_] = model.predict_proba(features.test)
+        probabilities = _each_class(features, labels, len(shares))
     return Baseline("TF-IDF + logistic regression", description, probabilities)
+
+
+def _each_class(features: Features, labels: IntArray, n_classes: int) -> FloatArray:
+    """Of each class the probability for the texts asked about; 0 for one without rows."""
+    model = _fit(features.train, labels[features.rows])
+    found = np.zeros((features.test.shape[0], n_classes))
+    found[:, model.classes_] = model.predict_proba(features.test)
+    return found
 
 
 def _fit(features: Any, labels: IntArray) -> LogisticRegression:

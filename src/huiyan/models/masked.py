@@ -41,14 +41,19 @@ from huiyan.models.weights import SINGLE_FILE, read_weights
 
 @dataclass(frozen=True)
 class _Head:
-    """What a family calls the head that guesses words, and its class in `transformers`."""
+    """What a family calls the head that guesses words, and its class in `transformers`.
+
+    ``matrix`` is the name of a matrix of its own, where a checkpoint has one; ours has the vectors of the words there.
+    """
 
     architecture: str
     names: Mapping[str, str]
+    matrix: str
 
 
 def _names_of_roberta(architecture: str) -> _Head:
-    return _Head(architecture, {"dense": "lm_head.dense", "norm": "lm_head.layer_norm", "bias": "lm_head.bias"})
+    names = {"dense": "lm_head.dense", "norm": "lm_head.layer_norm", "bias": "lm_head.bias"}
+    return _Head(architecture, names, "lm_head.decoder.weight")
 
 
 HEADS = {
@@ -59,6 +64,7 @@ HEADS = {
             "norm": "cls.predictions.transform.LayerNorm",
             "bias": "cls.predictions.bias",
         },
+        "cls.predictions.decoder.weight",
     ),
     "roberta": _names_of_roberta("RobertaForMaskedLM"),
     "xlm-roberta": _names_of_roberta("XLMRobertaForMaskedLM"),
@@ -148,12 +154,18 @@ def load_masked_model(folder: str | Path, *, seed: int | None = 0) -> MaskedLang
     sizes = {names[ours]: parameter.shape for ours, parameter in model.named_parameters()}
     found = apart(in_full(read_weights(folder), family), sizes)
     own = {ours: found[theirs] for ours, theirs in names.items() if theirs in found}
-    _refuse_untied(found, own.get("encoder.embeddings.words.weight"), folder)
     wanted = {theirs for ours, theirs in names.items() if ours.startswith("encoder.")}
     refuse_missing(wanted - found.keys(), str(folder))
     left = set(encoder_leftovers(found, wanted, family))
     refuse_unknown({name for name in left if ".pooler." not in name}, str(folder))
     check_shapes(model, own, names, str(folder))
+    matrix = HEADS[family.name].matrix
+    if matrix in found and not torch.equal(found[matrix], own["encoder.embeddings.words.weight"]):
+        raise SourceError(
+            f"The head of {folder} has a matrix of its own ({matrix}), which is not that of its words; only heads that "
+            "share it are known.",
+            hint="Choose another checkpoint.",
+        )
     lacking = {name: p.shape for name, p in model.named_parameters() if name not in own}
     if seed is None:
         refuse_missing({names[ours] for ours in lacking}, str(folder))
@@ -164,16 +176,6 @@ def load_masked_model(folder: str | Path, *, seed: int | None = 0) -> MaskedLang
     model.load_state_dict(state, assign=True)
     model.carried = {name: tensor for name, tensor in found.items() if name.startswith("bert.pooler.dense.")}
     return model.eval()
-
-
-def _refuse_untied(found: Mapping[str, Tensor], words: Tensor | None, folder: Path) -> None:
-    for name in ("cls.predictions.decoder.weight", "lm_head.decoder.weight"):
-        if name in found and words is not None and not torch.equal(found[name], words):
-            raise SourceError(
-                f"The head of {folder} has a matrix of its own ({name}), which is not that of its words; only heads "
-                "that share it are known.",
-                hint="Choose another checkpoint.",
-            )
 
 
 def save_masked_model(model: MaskedLanguageModel, folder: Path) -> None:

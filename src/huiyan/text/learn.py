@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, proc
 
 from huiyan.core.config import require
 from huiyan.core.errors import DataError
+from huiyan.core.texts import SPACES
 from huiyan.text.tokenise import Tokenizer
 from huiyan.text.units import UNITS, Unit
 from huiyan.text.whole_words import whole_words
@@ -22,8 +23,7 @@ PIECES = 8_000
 _SAMPLE_CHARACTERS = 50_000_000
 _LONGEST_PIECE = 16
 _LONGEST_WORD = 1_000  # characters
-# What tokenizers take for spaces; Python's have U+001C to U+001F besides.
-_BETWEEN_WORDS = re.compile(r"[^\S\x1c-\x1f]+")
+_BETWEEN_WORDS = re.compile(f"[\n\r{SPACES}]+")
 
 
 def learn_tokenizer(

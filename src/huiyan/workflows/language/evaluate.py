@@ -9,7 +9,7 @@ from typing import Any
 from huiyan.core.devices import pick_device
 from huiyan.core.errors import ConfigError
 from huiyan.data.plain import PlainText
-from huiyan.data.token_file import Encoded, TokenFile, write_token_files
+from huiyan.data.token_file import TokenFile
 from huiyan.models.masked import MaskedLanguageModel, guesses_words, load_masked_model
 from huiyan.models.segment_checkpoint import load_segment_model
 from huiyan.models.segments import SegmentedDecoder, SegmentModel
@@ -19,7 +19,7 @@ from huiyan.tasks.masked import MaskedObjective
 from huiyan.text.tokenise import Tokenizer
 from huiyan.workflows.language.config import DEFAULT_READING, ReadingConfig
 from huiyan.workflows.language.masked import frame_of, refuse_other_tokens
-from huiyan.workflows.language.texts import figures, stream_count, unknown_warning
+from huiyan.workflows.language.texts import figures, stream_count, unknown_warning, write_tokens
 
 _STREAMS, _LENGTH = 8, 128
 _HIDING_SEED, _BATCH_TOKENS = 0, 2048
@@ -52,13 +52,7 @@ def evaluate_language_model(
         path = Path(work) / "tokens"
         text = PlainText(texts, encoding=reading.encoding)
         pieces = ((0, piece) for piece in text.pieces())
-
-        def encode(parts: list[str]) -> list[Encoded]:
-            if isinstance(model, MaskedLanguageModel):
-                return [Encoded(ids, begins) for ids, begins in tokenizer.encode_words(parts)]
-            return [Encoded(ids) for ids in tokenizer.encode_plain(parts)]
-
-        write_token_files([path], pieces, encode, vocab_size=tokenizer.vocab_size, unknown_id=tokenizer.unknown_id)
+        write_tokens([path], pieces, tokenizer, words=isinstance(model, MaskedLanguageModel))
         part = TokenFile(path)
         for warning in (text.damage(), unknown_warning("text", part)):
             if warning:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,13 +91,7 @@ def prepare(run: LanguageRun, *, tokenizer: Tokenizer | None, out: Path, say: Ca
             options.tokens, learnt_from, vocab_size=options.vocab_size, framed=run.model.is_masked
         )
         say(f"{tokenizer.vocab_size:,} tokens: {options.tokens}")
-    own = tokenizer
     tokenizer.save(folder)
-
-    def encode(texts: list[str]) -> list[Encoded]:
-        if run.model.is_masked:
-            return [Encoded(ids, begins) for ids, begins in own.encode_words(texts)]
-        return [Encoded(ids) for ids in own.encode_plain(texts)]
 
     def named_pieces() -> Iterator[tuple[str, str]]:
         for part, piece in cut_at(main.pieces(), places):
@@ -107,7 +101,7 @@ def prepare(run: LanguageRun, *, tokenizer: Tokenizer | None, out: Path, say: Ca
                 yield name, piece
 
     paths, pieces = [folder / name for name in PARTS], _numbered(named_pieces(), run)
-    write_token_files(paths, pieces, encode, vocab_size=tokenizer.vocab_size, unknown_id=tokenizer.unknown_id)
+    write_tokens(paths, pieces, tokenizer, words=run.model.is_masked)
     _refuse_short_parts(folder, run)
     write_json(folder / _PREPARED, asked)
 
@@ -123,6 +117,28 @@ def open_prepared(out: Path) -> Prepared:
     asked = read_object(folder / _PREPARED, ArtifactError, hint="Start again with --overwrite.")
     fingerprint = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     return Prepared(Tokenizer.from_folder(folder), parts, fingerprint)
+
+
+def write_tokens(
+    paths: Sequence[Path], pieces: Iterable[tuple[int, str]], tokenizer: Tokenizer, *, words: bool
+) -> None:
+    """Write texts as tokens.
+
+    Args:
+        paths: of the parts.
+        pieces: a part's number and a piece of its text, in order.
+        tokenizer: that makes the tokens.
+        words: whether it is also written which of them begin a word.
+    Raises:
+        DataError: a part has no tokens.
+    """
+
+    def encode(texts: list[str]) -> list[Encoded]:
+        if words:
+            return [Encoded(ids, begins) for ids, begins in tokenizer.encode_words(texts)]
+        return [Encoded(ids) for ids in tokenizer.encode_plain(texts)]
+
+    write_token_files(paths, pieces, encode, vocab_size=tokenizer.vocab_size, unknown_id=tokenizer.unknown_id)
 
 
 def figures(nats: float, n: int, part: TokenFile | None = None) -> dict[str, float]:
