@@ -130,6 +130,7 @@ def observe(
     Raises:
         ConfigError: the model is compiled: a compiled program does not stop to be watched.
     """
+    # torch has no public name that tells of a compiled part.
     if any(hasattr(part, "_orig_mod") or part._compiled_call_impl is not None for part in model.modules()):  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         raise ConfigError(_COMPILED, hint=_UNCOMPILED)
     watching = _Watcher(
